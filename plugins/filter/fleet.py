@@ -1,0 +1,81 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters that give the pure questions of preflight and planner what the playbook knows."""
+from __future__ import annotations
+
+import base64
+from typing import Any, Mapping, Optional, Sequence
+
+from ansible_collections.idc.llm.plugins.module_utils import _inventory, _plan
+from ansible_collections.idc.llm.plugins.module_utils._deployment import parse_deployment
+
+
+def fleet_facts(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What is known of each host of the fleet in this run: groups, address, gpu (idc_llm_gpu), fresh."""
+    fleet: dict[str, Any] = {}
+    for group in _inventory.GROUPS:
+        for name in groups.get(group, ()):
+            fleet.setdefault(name, {"groups": []})["groups"].append(group)
+    for name, entry in fleet.items():
+        variables = hostvars[name]
+        facts = variables.get("ansible_facts") or {}
+        gpu = facts.get("idc_llm_gpu")
+        entry["address"] = variables.get("idc_llm_address") or (facts.get("default_ipv4") or {}).get("address")
+        entry["gpu"] = gpu
+        entry["fresh"] = gpu is not None if "gpu_nodes" in entry["groups"] else "default_ipv4" in facts
+    return fleet
+
+
+def inventory_errors(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any],
+                     need_secrets: bool = True, lang: str = "en") -> list[str]:
+    """Sentences about all that is wrong with the inventory; empty when it is sound."""
+    names = [name for host in groups.get("all", ()) for name in hostvars[host]]
+    site = _inventory.Site(groups=groups, variables=variables, names=names)
+    return [error.render(lang) for error in _inventory.inventory_errors(site, need_secrets)]
+
+
+def python_error(seen: str, host: str, core: str, lang: str = "en") -> str:
+    """One sentence about a Python that this ansible-core cannot use, or an empty string."""
+    error = _inventory.python_error(host, seen, core)
+    return error.render(lang) if error else ""
+
+
+def media_paths(deployments: Sequence[Any], store_root: str) -> list[str]:
+    """Manifests to look for on a host before anything is changed there."""
+    parsed = [parse_deployment(raw, position) for position, raw in enumerate(deployments, 1)]
+    return _inventory.media_paths(parsed, store_root)
+
+
+def host_errors(facts: Mapping[str, Any], host: str, deployments: Sequence[Any], stats: Sequence[Mapping[str, Any]],
+                address: Optional[str], store_root: str, engine: Sequence[str], serves: bool,
+                lang: str = "en") -> list[str]:
+    """Sentences about all that makes a host unfit; stats: results of ansible.builtin.stat over the paths looked for."""
+    parsed = [parse_deployment(raw, position) for position, raw in enumerate(deployments, 1)]
+    state = _inventory.HostState(
+        name=host, os_family=facts.get("os_family", ""), distribution=facts.get("distribution", "unknown"),
+        service_manager=facts.get("service_mgr", "none"), addresses=facts.get("all_ipv4_addresses") or [],
+        address=address or "", paths={row["item"]: row["stat"]["exists"] for row in stats if "stat" in row})
+    return [error.render(lang) for error in _inventory.host_errors(state, parsed, store_root, engine, serves)]
+
+
+def status_table(hostvars: Mapping[str, Any], plan: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """A table of the engines: where, with what, whether a token came back just now, whether gateways send to it."""
+    probes = {}
+    for host in groups.get("gpu_nodes", ()):
+        for row in (hostvars[host].get("__idc_llm_probes") or {}).get("results") or ():
+            probes[row["item"]["name"]] = row
+    upstreams: dict[str, Optional[str]] = {}
+    for host in groups.get("gateways", ()):
+        content = (hostvars[host].get("__idc_llm_upstreams") or {}).get("content")
+        upstreams[host] = base64.b64decode(content).decode() if content else None
+    return _plan.aligned(_plan.status_rows(plan, probes, upstreams))
+
+
+class FilterModule:
+    """The filters by name."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name → function, as Ansible wants it."""
+        return {"fleet_facts": fleet_facts, "inventory_errors": inventory_errors, "python_error": python_error,
+                "media_paths": media_paths, "host_errors": host_errors, "status_table": status_table}

@@ -1,0 +1,212 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is the inventory sound? And are the hosts fit? Pure questions over plain data. Private to this collection."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Sequence
+
+from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment, nearest, parse_deployment
+from ansible_collections.idc.llm.plugins.module_utils._errors import LANGUAGES, IdcError
+from ansible_collections.idc.llm.plugins.module_utils._plan import PORTS
+
+GROUPS = ("gpu_nodes", "gateways", "monitors")
+RETIRED = "retired"
+MIN_KEY_LENGTH = 32
+KEY_TEXT = re.compile(r"[A-Za-z0-9._~+/=-]+")
+
+# Every variable that carries the collection's prefix; a misspelt one would be silently without effect.
+VARIABLES = (
+    "idc_llm_address", "idc_llm_allow_unaccepted", "idc_llm_deployments", "idc_llm_domain", "idc_llm_exclusive_groups",
+    "idc_llm_gpu", "idc_llm_lang", "idc_llm_plan", "idc_llm_ports", "idc_llm_secrets", "idc_llm_secrets_file",
+    "idc_llm_sources", "idc_llm_state_dir", "idc_llm_store_root",
+)
+SECRETS = ("tenants", "engine_key", "hub_token")
+TENANT = ("keys", "deployments")
+SOURCES = ("wheels", "wheels_controller")
+
+# The oldest Python on a managed host, by ansible-core's minor version, and the package that brings one.
+# https://docs.ansible.com/ansible/latest/reference_appendices/release_and_maintenance.html
+TARGET_PYTHON = {"2.19": (3, 8), "2.20": (3, 9), "2.21": (3, 9)}
+OS_FAMILIES = ("Debian",)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the inventory says: groups (name → hosts), shared variables, and the names of all variables seen."""
+
+    groups: Mapping[str, Sequence[str]]
+    variables: Mapping[str, Any]
+    names: Sequence[str]
+
+
+def inventory_errors(site: Site, need_secrets: bool = True) -> list[IdcError]:
+    """All that is wrong with the inventory, in the order in which a person would mend it.
+
+    need_secrets: False where nothing is served, so that one can plan before there are keys.
+    """
+    errors: list[IdcError] = []
+    for name in sorted(set(site.names)):
+        if name.startswith("idc_llm_") and name not in VARIABLES:
+            errors.append(IdcError("IDC-INV-006", name=name, nearest=nearest(name, VARIABLES)))
+    lang = site.variables.get("idc_llm_lang", "en")
+    if lang not in LANGUAGES:
+        errors.append(IdcError("IDC-INV-007", name="idc_llm_lang", observed=lang, wanted=" | ".join(LANGUAGES)))
+    errors += _mapping_errors(site.variables.get("idc_llm_sources"), "idc_llm_sources", SOURCES)
+    errors += _mapping_errors(site.variables.get("idc_llm_ports"), "idc_llm_ports", tuple(PORTS))
+    errors += _group_errors(site)
+    deployments, wrong = _deployments(site)
+    errors += wrong
+    secrets = site.variables.get("idc_llm_secrets")
+    if secrets is not None or need_secrets:
+        errors += _secret_errors(secrets, [d.name for d in deployments])
+    return errors
+
+
+def _mapping_errors(value: Any, name: str, known: Sequence[str]) -> list[IdcError]:
+    if value is None:
+        return []
+    if not isinstance(value, Mapping):
+        return [IdcError("IDC-INV-007", name=name, observed=type(value).__name__, wanted="a mapping")]
+    return [IdcError("IDC-INV-006", name=f"{name}.{key}", nearest=nearest(str(key), known))
+            for key in value if key not in known]
+
+
+def _group_errors(site: Site) -> list[IdcError]:
+    errors = [IdcError("IDC-INV-008", group=group) for group in GROUPS[:2] if not site.groups.get(group)]
+    exclusive = [(group, RETIRED) for group in GROUPS]
+    exclusive += [tuple(pair) for pair in site.variables.get("idc_llm_exclusive_groups") or []]
+    for one, other in exclusive:
+        for host in site.groups.get(one, ()):
+            if host in site.groups.get(other, ()):
+                errors.append(IdcError("IDC-INV-009", host=host, one=one, other=other))
+    return errors
+
+
+def _deployments(site: Site) -> tuple[list[Deployment], list[IdcError]]:
+    raw = site.variables.get("idc_llm_deployments")
+    if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
+        return [], [IdcError("IDC-INV-001", where="idc_llm_deployments", observed=repr(raw))]
+    good: list[Deployment] = []
+    errors: list[IdcError] = []
+    for position, entry in enumerate(raw, 1):
+        try:
+            good.append(parse_deployment(entry, position))
+        except IdcError as error:
+            errors.append(error)
+    nodes = list(site.groups.get("gpu_nodes", ()))
+    for index, deployment in enumerate(good):
+        for host in deployment.hosts:
+            if host not in nodes:
+                errors.append(IdcError("IDC-INV-010", deployment=deployment.name, host=host, nearest=nearest(host, nodes)))
+        for other in good[:index]:
+            if other.name == deployment.name:
+                errors.append(IdcError("IDC-INV-011", deployment=deployment.name))
+            shared = set(other.hosts or nodes) & set(deployment.hosts or nodes)
+            if deployment.port and deployment.port == other.port and shared:
+                errors.append(IdcError("IDC-INV-012", one=other.name, other=deployment.name, port=deployment.port,
+                                       hosts=", ".join(sorted(shared))))
+    return good, errors
+
+
+def _secret_errors(secrets: Any, deployments: Sequence[str]) -> list[IdcError]:
+    """Keys are reported by tenant and length, never by value."""
+    if not isinstance(secrets, Mapping):
+        return [IdcError("IDC-INV-013")]
+    errors = _mapping_errors(secrets, "idc_llm_secrets", SECRETS)
+    tenants = secrets.get("tenants")
+    if not isinstance(tenants, Mapping) or not tenants:
+        return [*errors, IdcError("IDC-INV-014")]
+    owners: dict[str, str] = {}
+    for tenant, entry in sorted(tenants.items()):
+        if not isinstance(entry, Mapping):
+            errors.append(IdcError("IDC-INV-007", name=f"idc_llm_secrets.tenants.{tenant}",
+                                   observed=type(entry).__name__, wanted="a mapping with keys: [...]"))
+            continue
+        errors += _mapping_errors(entry, f"idc_llm_secrets.tenants.{tenant}", TENANT)
+        keys = entry.get("keys")
+        if not isinstance(keys, Sequence) or isinstance(keys, str) or not keys:
+            errors.append(IdcError("IDC-INV-007", name=f"idc_llm_secrets.tenants.{tenant}.keys",
+                                   observed=type(keys).__name__, wanted="a list with at least one key"))
+            continue
+        for key in map(str, keys):
+            errors += _key_errors(key, f"tenant {tenant}")
+            if owners.setdefault(key, tenant) != tenant:
+                errors.append(IdcError("IDC-INV-016", one=owners[key], other=tenant))
+        for wanted in entry.get("deployments") or []:
+            if wanted not in deployments:
+                errors.append(IdcError("IDC-INV-017", tenant=tenant, deployment=wanted, nearest=nearest(wanted, deployments)))
+    return errors + _key_errors(str(secrets.get("engine_key") or ""), "engine_key")
+
+
+def _key_errors(key: str, owner: str) -> list[IdcError]:
+    if len(key) < MIN_KEY_LENGTH:
+        return [IdcError("IDC-INV-015", owner=owner, length=len(key), wanted=MIN_KEY_LENGTH)]
+    if not KEY_TEXT.fullmatch(key):
+        return [IdcError("IDC-INV-018", owner=owner, wanted=KEY_TEXT.pattern)]
+    return []
+
+
+def python_error(host: str, seen: str, core: str) -> Optional[IdcError]:
+    """A host whose Python is absent or too old for this ansible-core. seen: "3.9" or "none"; core: "2.19.14"."""
+    wanted = TARGET_PYTHON.get(".".join(core.split(".")[:2]), max(TARGET_PYTHON.values()))
+    match = re.search(r"(\d+)\.(\d+)", seen)
+    if match and (int(match.group(1)), int(match.group(2))) >= wanted:
+        return None
+    return IdcError("IDC-HOST-001", host=host, observed=match.group(0) if match else "none",
+                    wanted=".".join(map(str, wanted)), core=core)
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What preflight looked at on one host. paths: a path looked for → is it there."""
+
+    name: str
+    os_family: str
+    distribution: str
+    service_manager: str
+    addresses: Sequence[str]
+    address: str
+    paths: Mapping[str, bool]
+
+
+def host_errors(host: HostState, deployments: Sequence[Deployment], store_root: str, engine: Sequence[str],
+                serves: bool) -> list[IdcError]:
+    """All that makes this host unfit, before anything on it is changed.
+
+    engine: paths of which one must be there (the folder of wheels, or the release it was installed from);
+    serves: the host is one of gpu_nodes.
+    """
+    errors: list[IdcError] = []
+    if host.os_family not in OS_FAMILIES:
+        errors.append(IdcError("IDC-HOST-002", host=host.name, observed=host.distribution, wanted=", ".join(OS_FAMILIES)))
+    if host.service_manager != "systemd":
+        errors.append(IdcError("IDC-HOST-003", host=host.name, observed=host.service_manager))
+    if host.address not in host.addresses:
+        errors.append(IdcError("IDC-HOST-004", host=host.name, observed=host.address or "none",
+                               wanted=", ".join(host.addresses)))
+    if not serves:
+        return errors
+    if engine and not any(host.paths.get(path, True) for path in engine):
+        errors.append(IdcError("IDC-HOST-005", host=host.name, path=engine[0]))
+    for deployment in deployments:
+        if deployment.hosts and host.name not in deployment.hosts:
+            continue
+        wanted = media_paths([deployment], store_root)
+        remote = [s for s in deployment.sources if not s.startswith("file://")]
+        if not remote and not any(host.paths.get(path, True) for path in wanted):
+            errors.append(IdcError("IDC-HOST-006", host=host.name, deployment=deployment.name,
+                                   paths=", ".join(wanted)))
+    return errors
+
+
+def media_paths(deployments: Sequence[Deployment], store_root: str) -> list[str]:
+    """Manifests whose presence on the host proves that a model can be had without a network."""
+    paths: list[str] = []
+    for deployment in deployments:
+        folders = [f"{store_root}/{deployment.model}/{deployment.revision}"]
+        folders += [s[len("file://"):].rstrip("/") for s in deployment.sources if s.startswith("file://")]
+        paths += [f"{folder}/manifest.json" for folder in folders]
+    return list(dict.fromkeys(paths))
