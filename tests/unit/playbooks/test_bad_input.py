@@ -1,0 +1,117 @@
+"""Bad input stops before any host is changed, with what was seen, what was wanted and how to mend it."""
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+BIN = Path(sys.executable).parent
+KEY = secrets.token_hex(24)
+
+
+@pytest.fixture()
+def site(tmp_path):
+    """An inventory of this machine alone, and its runs. site.run(playbook, *arguments) → (rc, output on one line)."""
+    class Site:
+        """Files of the inventory and its runs."""
+
+        groups = {group: {"hosts": {"localhost": None}} for group in ("gpu_nodes", "gateways", "monitors")}
+        variables = {
+            "ansible_connection": "local", "ansible_python_interpreter": sys.executable, "idc_llm_allow_unaccepted": True,
+            "idc_llm_sources": {"wheels": str(tmp_path)},
+            "idc_llm_deployments": [{"name": "r1", "model": "org/r1", "revision": "abc", "device": "cpu",
+                                     "sources": [f"file://{tmp_path}"]}],
+            "idc_llm_secrets": {"tenants": {"bank": {"keys": [KEY]}}, "engine_key": KEY[::-1]},
+        }
+        folder = tmp_path / "inventory"
+
+        def run(self, playbook, *arguments):
+            """Write the inventory, run the playbook."""
+            (self.folder / "group_vars/all").mkdir(parents=True, exist_ok=True)
+            (self.folder / "hosts.yml").write_text(yaml.safe_dump(self.groups))
+            (self.folder / "group_vars/all/site.yml").write_text(yaml.safe_dump(self.variables))
+            done = subprocess.run([BIN / "ansible-playbook", "-i", self.folder, f"playbooks/{playbook}.yml", *arguments],
+                                  cwd=ROOT, text=True, capture_output=True, check=False, stdin=subprocess.DEVNULL,
+                                  env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_BECOME": "0", "COLUMNS": "400"})
+            output = done.stdout + done.stderr
+            assert done.returncode == 0 or "changed=0" in output or "PLAY RECAP" not in output, output
+            return done.returncode, re.sub(r"\s+", " ", output)
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "requirements.txt").write_text("")
+    return Site()
+
+
+def refused(site, *words, playbook="preflight"):
+    """The run fails with all of these words on the screen."""
+    rc, output = site.run(playbook)
+    assert rc != 0
+    for word in words:
+        assert word in output, f"{word!r} is not in: {output[-3000:]}"
+    return output
+
+
+def hide(site, tmp_path):
+    """Move the secrets into a vault file; its password is in tmp_path/password, another one in tmp_path/wrong."""
+    vault = site.folder / "group_vars/all/secrets.vault"
+    vault.parent.mkdir(parents=True)
+    vault.write_text(yaml.safe_dump({"idc_llm_secrets": site.variables.pop("idc_llm_secrets")}))
+    for name in ("password", "wrong"):
+        (tmp_path / name).write_text(secrets.token_hex(16))
+    subprocess.run([BIN / "ansible-vault", "encrypt", "--vault-password-file", tmp_path / "password", vault], check=True,
+                   capture_output=True)
+
+
+def test_sound_input_plans(site, tmp_path):
+    hide(site, tmp_path)
+    rc, output = site.run("plan", "--vault-password-file", str(tmp_path / "password"))
+    assert rc == 0 and "r1-blue-0" in output and "changed=0" in output, output
+
+
+def test_all_that_is_wrong_with_an_inventory_is_said_at_once(site):
+    """Each rule by itself is in test_inventory.py; here: as an operator reads it."""
+    first = {**site.variables["idc_llm_deployments"][0], "port": 8000}
+    nameless = {key: value for key, value in first.items() if key != "model"}
+    site.variables["idc_llm_deployments"] = [first, {**first, "name": "v3"}, {**first, "name": "v4", "tensor_paralel": 8},
+                                             {**nameless, "name": "v5"}]
+    site.groups = {**site.groups, "retired": {"hosts": {"localhost": None}}}
+    short = secrets.token_hex(15)
+    site.variables["idc_llm_secrets"]["tenants"]["bank"]["keys"] = [short]
+    output = refused(site, "IDC-INV-002: Deployment v5 has no model", "IDC-INV-003", "Did you mean: tensor_parallel?",
+                     "IDC-INV-009: localhost is in gpu_nodes and in retired", "IDC-INV-012: Deployments r1 and v3",
+                     "port 8000 on localhost", "A key of tenant bank is 30 characters long. Wanted: at least 32.")
+    assert short not in output
+
+
+def test_errors_in_chinese(site):
+    site.variables["idc_llm_lang"] = "zh"
+    del site.variables["idc_llm_deployments"][0]["model"]
+    refused(site, "IDC-INV-002", "缺少 model")
+
+
+def test_old_python_is_one_sentence_before_facts(site, tmp_path):
+    old = tmp_path / "python3.6"
+    old.write_text("#!/bin/sh\necho 'Python 3.6'\n")
+    old.chmod(0o755)
+    site.variables["ansible_python_interpreter"] = str(old)
+    refused(site, "IDC-HOST-001", "localhost has Python 3.6", "package python3")
+
+
+def test_wrong_paths(site, tmp_path):
+    site.variables["idc_llm_deployments"][0]["sources"] = [f"file://{tmp_path}/nowhere"]
+    site.variables["idc_llm_sources"]["wheels"] = f"{tmp_path}/neither"
+    refused(site, "IDC-HOST-006", "nowhere/manifest.json", "IDC-HOST-005", "neither/requirements.txt", "script/wheels")
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_missing_or_wrong_vault_password(site, tmp_path, password):
+    hide(site, tmp_path)
+    arguments = ["--vault-password-file", str(tmp_path / password)] if password else []
+    rc, output = site.run("preflight", *arguments)
+    assert rc != 0 and "IDC-INV-019" in output and "secrets.vault" in output and "--ask-vault-pass" in output, output[-3000:]
