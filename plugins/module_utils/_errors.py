@@ -1,0 +1,631 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one catalogue of errors: stable code, what was seen, why it matters, how to mend it; English and Chinese.
+
+Private to this collection. docs/errors.md is generated from it (``script/docs``).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+LANGUAGES = ("en", "zh")
+
+
+@dataclass(frozen=True)
+class Text:
+    """One language's three sentences; ``{name}`` places are filled from the error's details."""
+
+    what: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One error in every language."""
+
+    en: Text
+    zh: Text
+
+
+class IdcError(Exception):
+    """An error of the catalogue with its details: ``IdcError("IDC-INV-001", deployment="x")``."""
+
+    def __init__(self, code: str, **details: Any) -> None:
+        self.code = code
+        self.details = details
+        super().__init__(self.render("en"))
+
+    def text(self, lang: str = "en") -> Text:
+        """The three sentences in one language, places filled."""
+        text: Text = getattr(CATALOGUE[self.code], lang if lang in LANGUAGES else "en")
+        return Text(*(part.format(**self.details) for part in (text.what, text.why, text.remedy)))
+
+    def render(self, lang: str = "en") -> str:
+        """One line for a person: code, what, why, remedy."""
+        text = self.text(lang)
+        return f"{self.code}: {text.what} {text.why} {text.remedy}"
+
+    def as_result(self, lang: str = "en") -> dict[str, Any]:
+        """Keyword arguments for ``fail_json``: msg and the parts."""
+        text = self.text(lang)
+        return {
+            "msg": self.render(lang),
+            "error": {"code": self.code, "what": text.what, "why": text.why, "remedy": text.remedy},
+        }
+
+
+CATALOGUE: dict[str, Entry] = {
+    # INV: the inventory
+    "IDC-INV-001": Entry(
+        en=Text("{where} is {observed}.", "It has to be a list of deployments, each a mapping.",
+                "Write at least name, model and revision; inventories/prod shows one."),
+        zh=Text("{where} 的值是 {observed}。", "这里需要部署列表，每一项是一个映射。", "至少写明 name、model、revision；示例见 inventories/prod。")),
+    "IDC-INV-002": Entry(
+        en=Text("Deployment {deployment} has no {key}.", "Nothing can be planned without it.", "Add {key}: to it in idc_llm_deployments."),
+        zh=Text("部署 {deployment} 缺少 {key}。", "没有它无法规划。", "请在 idc_llm_deployments 中补上 {key}:。")),
+    "IDC-INV-003": Entry(
+        en=Text("Deployment {deployment} has an unknown key {key}.", "It would be without effect.", "Did you mean: {nearest}?"),
+        zh=Text("部署 {deployment} 有未知的键 {key}。", "它不会起任何作用。", "是否想写：{nearest}？")),
+    "IDC-INV-004": Entry(
+        en=Text("Deployment {deployment}: {key} is {observed}.", "Wanted: {wanted}.", "Correct it in idc_llm_deployments."),
+        zh=Text("部署 {deployment}：{key} 的值是 {observed}。", "应为：{wanted}。", "请在 idc_llm_deployments 中改正。")),
+    "IDC-INV-005": Entry(
+        en=Text("Deployment {deployment}: engine_args says {key}.", "The plan sets this option itself; two places could disagree.",
+                "Remove it and use the deployment's own key."),
+        zh=Text("部署 {deployment}：engine_args 中写了 {key}。", "该选项由规划设置；两处可能不一致。", "请删除它，改用部署自己的键。")),
+    "IDC-INV-006": Entry(
+        en=Text("Unknown name {name}.", "It would be without effect.", "Did you mean: {nearest}?"),
+        zh=Text("未知的名称 {name}。", "它不会起任何作用。", "是否想写：{nearest}？")),
+    "IDC-INV-007": Entry(
+        en=Text("{name} is {observed}.", "Wanted: {wanted}.", "Correct it in the inventory."),
+        zh=Text("{name} 的值是 {observed}。", "应为：{wanted}。", "请在清单中改正。")),
+    "IDC-INV-008": Entry(
+        en=Text("The group {group} has no host.", "Engines need gpu_nodes and requests come in through gateways.",
+                "Add at least one host to {group} in hosts.yml; one host may be in several groups."),
+        zh=Text("组 {group} 中没有主机。", "引擎需要 gpu_nodes，请求经由 gateways 进入。", "请在 hosts.yml 的 {group} 中至少加入一台主机；一台主机可以属于多个组。")),
+    "IDC-INV-009": Entry(
+        en=Text("{host} is in {one} and in {other}.", "These groups exclude each other.", "Take it out of one of them in hosts.yml."),
+        zh=Text("{host} 同时属于 {one} 和 {other}。", "这两个组互斥。", "请在 hosts.yml 中把它从其中一个移出。")),
+    "IDC-INV-010": Entry(
+        en=Text("Deployment {deployment} names the host {host}.", "It is not in gpu_nodes.", "Did you mean: {nearest}?"),
+        zh=Text("部署 {deployment} 指定了主机 {host}。", "它不在 gpu_nodes 中。", "是否想写：{nearest}？")),
+    "IDC-INV-011": Entry(
+        en=Text("Two deployments are named {deployment}.", "The name chooses the engine, so it has to be unique.", "Rename one of them."),
+        zh=Text("有两个部署都叫 {deployment}。", "名称用来选择引擎，必须唯一。", "请给其中一个改名。")),
+    "IDC-INV-012": Entry(
+        en=Text("Deployments {one} and {other} both want port {port} on {hosts}.", "A port belongs to one engine.",
+                "Change one of the ports, or leave port out: the plan then gives free ones."),
+        zh=Text("部署 {one} 和 {other} 都要使用 {hosts} 上的端口 {port}。", "一个端口只能属于一个引擎。", "请改掉其中一个，或不写 port，由规划分配空闲端口。")),
+    "IDC-INV-013": Entry(
+        en=Text("idc_llm_secrets is not set or not a mapping.", "Without keys nobody could use the endpoint.",
+                "Fill in group_vars/all/secrets.vault beside the inventory and encrypt it with ansible-vault; inventories/prod shows how it looks."),
+        zh=Text("idc_llm_secrets 未设置或不是映射。", "没有密钥，谁也无法使用该端点。", "请填写清单旁的 group_vars/all/secrets.vault 并用 ansible-vault 加密；格式见 inventories/prod。")),
+    "IDC-INV-014": Entry(
+        en=Text("idc_llm_secrets.tenants is empty or not a mapping.", "Every request needs a key that belongs to a tenant.",
+                "Add tenants: with a name and keys: [...] for each."),
+        zh=Text("idc_llm_secrets.tenants 为空或不是映射。", "每个请求都需要属于某个租户的密钥。", "请添加 tenants:，每个租户写名称和 keys: [...]。")),
+    "IDC-INV-015": Entry(
+        en=Text("A key of {owner} is {length} characters long.", "Wanted: at least {wanted}.", "Make a new one: openssl rand -hex 24."),
+        zh=Text("{owner} 的一个密钥长度为 {length} 个字符。", "至少应为 {wanted} 个。", "请重新生成：openssl rand -hex 24。")),
+    "IDC-INV-016": Entry(
+        en=Text("The tenants {one} and {other} share a key.", "A key says who is asking.", "Give each a key of its own: openssl rand -hex 24."),
+        zh=Text("租户 {one} 和 {other} 使用同一个密钥。", "密钥表明请求者是谁。", "请给每个租户各自的密钥：openssl rand -hex 24。")),
+    "IDC-INV-017": Entry(
+        en=Text("Tenant {tenant} names the deployment {deployment}.", "There is none of that name.", "Did you mean: {nearest}?"),
+        zh=Text("租户 {tenant} 指定了部署 {deployment}。", "没有这个名称的部署。", "是否想写：{nearest}？")),
+    "IDC-INV-018": Entry(
+        en=Text("A key of {owner} has characters that a header or nginx cannot carry.", "Wanted: {wanted}.",
+                "Make a new one: openssl rand -hex 24."),
+        zh=Text("{owner} 的一个密钥含有请求头或 nginx 无法使用的字符。", "应为：{wanted}。", "请重新生成：openssl rand -hex 24。")),
+    "IDC-INV-019": Entry(
+        en=Text("The secrets in {path} could not be read: {observed}", "Keys, tokens and passphrases live there.",
+                "Give the vault password: --vault-password-file FILE, or --ask-vault-pass."),
+        zh=Text("无法读取 {path} 中的机密：{observed}", "密钥、令牌和口令都在其中。", "请提供保险库口令：--vault-password-file FILE 或 --ask-vault-pass。")),
+    # HOST: one host's state
+    "IDC-HOST-001": Entry(
+        en=Text("{host} has Python {observed}.", "ansible-core {core} needs at least {wanted} on a managed host.",
+                "Install the package python3 there (RHEL 8's family: python3.12), or set ansible_python_interpreter to a newer one."),
+        zh=Text("{host} 上的 Python 是 {observed}。", "ansible-core {core} 要求受管主机至少为 {wanted}。",
+                "请在该主机安装软件包 python3（RHEL 8 系列：python3.12），或把 ansible_python_interpreter 指向更新的版本。")),
+    "IDC-HOST-002": Entry(
+        en=Text("{host} runs {observed}.", "This version installs packages on: {wanted}.", "Use a host of that family, or leave this one out."),
+        zh=Text("{host} 运行的是 {observed}。", "本版本只在以下系统安装软件包：{wanted}。", "请使用该系列的主机，或不要包含这台。")),
+    "IDC-HOST-003": Entry(
+        en=Text("{host} is run by {observed}, not by systemd.", "Engines and exporters are systemd services.", "Use a host that boots systemd."),
+        zh=Text("{host} 由 {observed} 管理，而不是 systemd。", "引擎和导出器都是 systemd 服务。", "请使用以 systemd 启动的主机。")),
+    "IDC-HOST-004": Entry(
+        en=Text("{host}: the address {observed} is not on the host.", "It has: {wanted}; engines and exporters could not listen.",
+                "Set idc_llm_address of {host} to one of them."),
+        zh=Text("{host}：地址 {observed} 不在该主机上。", "主机有：{wanted}；引擎和导出器将无法监听。", "请把 {host} 的 idc_llm_address 设为其中之一。")),
+    "IDC-HOST-005": Entry(
+        en=Text("{host}: the engine's wheels are not there: {path} is missing.", "The release is installed from that folder and nothing else.",
+                "Fill it with script/wheels on a connected machine and carry it over, or correct idc_llm_sources.wheels."),
+        zh=Text("{host}：没有引擎的 wheel 包：缺少 {path}。", "引擎版本只从该目录安装。", "请在联网机器上用 script/wheels 填充并带过来，或改正 idc_llm_sources.wheels。")),
+    "IDC-HOST-006": Entry(
+        en=Text("{host}: no copy of {deployment}'s model: none of {paths} exists.", "Its sources are folders on the host only.",
+                "Mount or copy the model there with its manifest.json, or correct sources of {deployment}."),
+        zh=Text("{host}：没有 {deployment} 的模型：{paths} 都不存在。", "它的来源只有主机上的目录。", "请把模型连同 manifest.json 挂载或复制过去，或改正 {deployment} 的 sources。")),
+    # PLAN: which engine runs where
+    "IDC-PLAN-001": Entry(
+        en=Text("{deployment}: {placed} of {wanted} replicas found a place.", "Seen: {observed}.",
+                "Lower replicas, add hosts, or free some: GPUs of failed or missing acceptance and unhealthy ones do not count."),
+        zh=Text("{deployment}：{wanted} 个副本中只有 {placed} 个有位置。", "现状：{observed}。",
+                "请减少 replicas、增加主机或腾出资源：验收未通过或缺失的主机以及不健康的 GPU 不计入。")),
+    "IDC-PLAN-002": Entry(
+        en=Text("{deployment}: a replica needs {wanted} GPUs on one host (tensor {tensor} x pipeline {pipeline} x data {data}).",
+                "Seen: {observed}.", "Lower the parallel sizes or use a larger host; a replica across hosts is not in this version."),
+        zh=Text("{deployment}：一个副本需要同一主机上的 {wanted} 块 GPU（张量 {tensor} x 流水线 {pipeline} x 数据 {data}）。",
+                "现状：{observed}。", "请减小并行规模或使用更大的主机；本版本不支持跨主机的副本。")),
+    "IDC-PLAN-003": Entry(
+        en=Text("{path} could not be read: {observed}.", "It keeps the last plan, so that engines stay where they are.",
+                "Restore it from a backup; or remove it: the plan is then made anew and engines may move."),
+        zh=Text("无法读取 {path}：{observed}。", "其中保存上一次的规划，使引擎保持原位。", "请从备份恢复；或删除它：规划将重新生成，引擎可能移动。")),
+    "IDC-PLAN-004": Entry(
+        en=Text("{path} could not be written: {observed}.", "The plan is kept there for the next run.",
+                "Make its folder writable for you, or set idc_llm_state_dir to one that is."),
+        zh=Text("无法写入 {path}：{observed}。", "规划保存在那里供下次使用。", "请使该目录对当前用户可写，或把 idc_llm_state_dir 设为可写目录。")),
+    "IDC-FETCH-001": Entry(
+        en=Text(
+            "The {name} {value!r} cannot be used, wanted {wanted}.",
+            "It becomes folders of the store.",
+            "Write it as the hub shows it.",
+        ),
+        zh=Text(
+            "{name} 的取值 {value!r} 不可用，应为 {wanted}。",
+            "它将成为模型库中的目录名。",
+            "请按模型仓库显示的写法填写。",
+        ),
+    ),
+    "IDC-FETCH-002": Entry(
+        en=Text(
+            "Source number {number} cannot be used: {problem}.",
+            "Sources are file:///folder, http://host/folder or https://host/folder, each with a manifest.json.",
+            "Correct that entry of sources; a token goes into its own option.",
+        ),
+        zh=Text(
+            "第 {number} 个来源不可用：{problem}。",
+            "来源只能是 file:///目录、http://主机/目录 或 https://主机/目录，且各含一个 manifest.json。",
+            "请修改 sources 中的该条目；令牌请填写在专用选项中。",
+        ),
+    ),
+    "IDC-FETCH-003": Entry(
+        en=Text(
+            "No source has a usable manifest.json of {model} {revision}. Seen: {reasons}.",
+            "Without sizes and sha256 nothing can be proven, so nothing was fetched.",
+            "Check the addresses, the token and that the folder with manifest.json is mounted or served.",
+        ),
+        zh=Text(
+            "没有任何来源提供 {model} {revision} 的可用 manifest.json。实际情况：{reasons}。",
+            "缺少文件大小和 sha256 就无法校验，因此未下载任何内容。",
+            "请检查地址、令牌，以及含 manifest.json 的目录是否已挂载或已提供服务。",
+        ),
+    ),
+    "IDC-FETCH-004": Entry(
+        en=Text(
+            "{path} has {free} free, wanted {needed} for the files and {spare} to spare.",
+            "The fetch would fill the disk and stop half-way; nothing was fetched.",
+            "Free at least {short}, move the store to a larger disk, or lower min_free.",
+        ),
+        zh=Text(
+            "{path} 剩余 {free}，文件需要 {needed}，另需预留 {spare}。",
+            "继续下载会写满磁盘并中途停止；未下载任何内容。",
+            "请至少释放 {short}，或将模型库移至更大的磁盘，或减小 min_free。",
+        ),
+    ),
+    "IDC-FETCH-005": Entry(
+        en=Text(
+            "{count} file(s) of {model} {revision} could not be had with the right bytes: {files}. Seen: "
+            "{reasons}.",
+            "A model is published only when each file matches its sha256; nothing was published.",
+            "Repair or add a source and run again: the files already proven are kept.",
+        ),
+        zh=Text(
+            "{model} {revision} 有 {count} 个文件未能获得正确内容：{files}。实际情况：{reasons}。",
+            "只有每个文件都与其 sha256 一致时才会发布模型；本次未发布任何内容。",
+            "请修复或增加来源后重新运行：已校验的文件会保留。",
+        ),
+    ),
+    "IDC-FETCH-006": Entry(
+        en=Text(
+            "Another run holds {lock} of {model} {revision}; waited {waited} s.",
+            "Two runs in one folder would spoil each other's files.",
+            "Wait until it has ended, or raise lock_timeout.",
+        ),
+        zh=Text(
+            "另一个任务正持有 {model} {revision} 的锁 {lock}；已等待 {waited} 秒。",
+            "两个任务同时写入同一目录会互相破坏文件。",
+            "请等待其结束，或增大 lock_timeout。",
+        ),
+    ),
+    "IDC-FETCH-007": Entry(
+        en=Text(
+            "{model} {revision} is not in the store: {path} has no readable manifest.json.",
+            "There is nothing to verify.",
+            "Run state present first.",
+        ),
+        zh=Text(
+            "模型库中没有 {model} {revision}：{path} 下没有可读的 manifest.json。",
+            "没有可校验的内容。",
+            "请先以 state present 运行。",
+        ),
+    ),
+    "IDC-FETCH-008": Entry(
+        en=Text(
+            "{count} of {total} files of {model} {revision} are wrong: {files}.",
+            "Their size or sha256 is not what the manifest says; an engine would load damaged weights.",
+            "Delete those files and run state present, which brings only them again; look at the disk's health.",
+        ),
+        zh=Text(
+            "{model} {revision} 的 {total} 个文件中有 {count} 个不正确：{files}。",
+            "其大小或 sha256 与清单不符；引擎会加载已损坏的权重。",
+            "请删除这些文件后以 state present 运行，仅重新获取它们；并检查磁盘健康状况。",
+        ),
+    ),
+    "IDC-FETCH-009": Entry(
+        en=Text(
+            "The store cannot be written: {path}: {reason}.",
+            "Nothing was published.",
+            "Run as root, and check the folder's owner, the mount and the disk.",
+        ),
+        zh=Text(
+            "无法写入模型库：{path}：{reason}。",
+            "未发布任何内容。",
+            "请以 root 运行，并检查目录属主、挂载和磁盘。",
+        ),
+    ),
+    "IDC-FETCH-010": Entry(
+        en=Text(
+            "The plan puts {model} {revision} at {seen}, the store's root wants {wanted}.",
+            "Engines would look for the weights in another folder than the one they are in.",
+            "Give model_store_root and the plan the same root.",
+        ),
+        zh=Text(
+            "计划将 {model} {revision} 放在 {seen}，而按模型库根目录应为 {wanted}。",
+            "引擎会到另一个目录查找权重。",
+            "请让 model_store_root 与计划使用同一根目录。",
+        ),
+    ),
+    "IDC-LUKS-001": Entry(
+        en=Text(
+            "This host has no device mapper (/dev/mapper/control is missing), wanted for {devices}.",
+            "LUKS volumes cannot be opened without it; nothing was touched.",
+            "Load the kernel module dm_mod, or use a host or virtual machine whose kernel has it (a container "
+            "does not).",
+        ),
+        zh=Text(
+            "本机没有 device mapper（缺少 /dev/mapper/control），而 {devices} 需要它。",
+            "没有它就无法打开 LUKS 卷；未改动任何内容。",
+            "请加载内核模块 dm_mod，或改用内核支持它的主机或虚拟机（容器不支持）。",
+        ),
+    ),
+    "IDC-LUKS-002": Entry(
+        en=Text(
+            "The kernel of this host has no dm-crypt, wanted for {devices}.",
+            "LUKS volumes cannot be opened without it; nothing was touched.",
+            "Install the kernel's module package that holds dm_crypt, or a kernel built with it.",
+        ),
+        zh=Text(
+            "本机内核没有 dm-crypt，而 {devices} 需要它。",
+            "没有它就无法打开 LUKS 卷；未改动任何内容。",
+            "请安装包含 dm_crypt 的内核模块包，或使用支持它的内核。",
+        ),
+    ),
+    "IDC-LUKS-003": Entry(
+        en=Text(
+            "luks_storage_devices names {devices}, and this version of the collection does not yet encrypt "
+            "disks.",
+            "A half-made encryption would be worse than none; nothing was touched.",
+            "Set luks_storage_devices: [] and mount an encrypted volume at the store's folder yourself.",
+        ),
+        zh=Text(
+            "luks_storage_devices 指定了 {devices}，但本版本的集合尚不支持磁盘加密。",
+            "不完整的加密比不加密更糟；未改动任何内容。",
+            "请设置 luks_storage_devices: []，并自行将加密卷挂载到模型库目录。",
+        ),
+    ),
+    # ENG: the engine and its service
+    "IDC-ENG-001": Entry(
+        en=Text(
+            "The release {release} is not installed: {path} is missing.",
+            "The unit would start nothing.",
+            "Run the role's install stage (--tags vllm_install) with vllm_release {release}.",
+        ),
+        zh=Text(
+            "发行版 {release} 未安装：缺少 {path}。",
+            "单元无法启动任何程序。",
+            "请以 vllm_release {release} 运行角色的安装阶段（--tags vllm_install）。",
+        ),
+    ),
+    "IDC-ENG-002": Entry(
+        en=Text(
+            "The model path {path} does not exist on this host.",
+            "vLLM would notice after half a minute and blame a repository name.",
+            "Fetch the model first (--tags model_store) or correct model in the plan.",
+        ),
+        zh=Text(
+            "本机上不存在模型路径 {path}。",
+            "vLLM 要半分钟后才会发现，并误报为仓库名错误。",
+            "请先拉取模型（--tags model_store），或改正规划中的 model。",
+        ),
+    ),
+    "IDC-ENG-003": Entry(
+        en=Text(
+            "The model folder {path} holds no weights; wanted {wanted}.",
+            "vLLM would end after half a minute with a message that hides the cause.",
+            "Fetch the model again (--tags model_store).",
+        ),
+        zh=Text(
+            "模型目录 {path} 中没有权重文件；应有 {wanted}。",
+            "vLLM 会在半分钟后退出，且报错掩盖了真正原因。",
+            "请重新拉取模型（--tags model_store）。",
+        ),
+    ),
+    "IDC-ENG-004": Entry(
+        en=Text(
+            "The port {port} on {host} is already taken by another process.",
+            "The engine {engine} could not listen there.",
+            "See who it is with ss -ltnp, stop it, or give the deployment another port.",
+        ),
+        zh=Text(
+            "{host} 上的端口 {port} 已被其他进程占用。",
+            "引擎 {engine} 无法监听该端口。",
+            "用 ss -ltnp 查看是谁，停止它，或为部署换一个端口。",
+        ),
+    ),
+    "IDC-ENG-005": Entry(
+        en=Text(
+            "The engine {engine} should listen on {host}, which is no address of this host ({detail}).",
+            "It could not be reached by anyone.",
+            "Correct idc_llm_address of this host.",
+        ),
+        zh=Text(
+            "引擎 {engine} 应监听 {host}，但它不是本机地址（{detail}）。",
+            "任何人都无法访问它。",
+            "请改正该主机的 idc_llm_address。",
+        ),
+    ),
+    "IDC-ENG-006": Entry(
+        en=Text(
+            "{field} is {seen!r}.",
+            "Wanted: {wanted}.",
+            "Correct it in the deployment or in the call.",
+        ),
+        zh=Text(
+            "{field} 的值是 {seen!r}。",
+            "应为：{wanted}。",
+            "请在部署或调用处改正。",
+        ),
+    ),
+    "IDC-ENG-007": Entry(
+        en=Text(
+            "The engine {engine} died while starting: {reason}.",
+            "systemd keeps trying, and each try will end the same way until the cause is gone.",
+            "Mend that and run again; the whole story: journalctl -u {unit}.",
+        ),
+        zh=Text(
+            "引擎 {engine} 在启动时退出：{reason}。",
+            "systemd 会不断重试，但原因消除前每次结果都一样。",
+            "请解决后重新运行；完整日志：journalctl -u {unit}。",
+        ),
+    ),
+    "IDC-ENG-008": Entry(
+        en=Text(
+            "The engine {engine} is up but gave no token ({timeout} s are allowed): {last} Last in its journal: {reason}.",
+            "It may still be loading, or it hangs.",
+            "If it is loading, raise vllm_ready_timeout_s; else read journalctl -u {unit}.",
+        ),
+        zh=Text(
+            "引擎 {engine} 已启动但没有给出任何 token（允许 {timeout} 秒）：{last} 日志最后一条：{reason}。",
+            "它可能仍在加载，也可能已挂起。",
+            "若仍在加载，请调大 vllm_ready_timeout_s；否则查看 journalctl -u {unit}。",
+        ),
+    ),
+    "IDC-ENG-009": Entry(
+        en=Text(
+            "The engine {engine} runs but does not answer: {last} Last in its journal: {reason}.",
+            "Nothing in its configuration changed, so it was left as it is.",
+            "Read journalctl -u {unit}; restart it with state restarted when no request is worth keeping.",
+        ),
+        zh=Text(
+            "引擎 {engine} 在运行但没有应答：{last} 日志最后一条：{reason}。",
+            "其配置没有变化，因此保持原状。",
+            "查看 journalctl -u {unit}；若没有需要保留的请求，可用 state restarted 重启。",
+        ),
+    ),
+    "IDC-ENG-010": Entry(
+        en=Text(
+            "{tool} was not found on this host.",
+            "Engines are services of systemd.",
+            "Use a host that is run by systemd.",
+        ),
+        zh=Text(
+            "本机未找到 {tool}。",
+            "引擎是 systemd 服务。",
+            "请使用由 systemd 管理的主机。",
+        ),
+    ),
+    "IDC-ENG-011": Entry(
+        en=Text(
+            "{command} ended with code {rc}: {detail}.",
+            "The engine is not in the state that was asked for.",
+            "Mend that and run again; see also journalctl -u {unit}.",
+        ),
+        zh=Text(
+            "{command} 以代码 {rc} 结束：{detail}。",
+            "引擎未达到要求的状态。",
+            "请解决后重新运行；另见 journalctl -u {unit}。",
+        ),
+    ),
+    "IDC-ENG-012": Entry(
+        en=Text(
+            "The user or group {name} does not exist on this host.",
+            "The engine may not run as root.",
+            "Run the role's install stage (--tags vllm_install), which creates it.",
+        ),
+        zh=Text(
+            "本机不存在用户或组 {name}。",
+            "引擎不能以 root 运行。",
+            "请运行角色的安装阶段（--tags vllm_install），它会创建该用户。",
+        ),
+    ),
+    # PROBE: the request that proves a token
+    "IDC-PROBE-001": Entry(
+        en=Text(
+            "Nothing answers at {url}: {detail}.",
+            "The server is down, still loading, or a firewall is in between.",
+            "Look at the service there and at the address.",
+        ),
+        zh=Text(
+            "{url} 没有应答：{detail}。",
+            "服务器未运行、仍在加载，或中间有防火墙。",
+            "请检查该处的服务和地址。",
+        ),
+    ),
+    "IDC-PROBE-002": Entry(
+        en=Text(
+            "TLS with {url} failed: {detail}.",
+            "Without a verified certificate anyone could be answering.",
+            "Give the certificate authority in ca_path and, if the name differs, the certificate's name in server_name.",
+        ),
+        zh=Text(
+            "与 {url} 的 TLS 连接失败：{detail}。",
+            "证书未经验证，应答者可能是任何人。",
+            "请在 ca_path 指定证书颁发机构；名称不同时在 server_name 指定证书中的名称。",
+        ),
+    ),
+    "IDC-PROBE-003": Entry(
+        en=Text(
+            "{url} refused the key with status {status}: {detail}.",
+            "The key is missing, wrong, or not allowed to use {model}.",
+            "Compare api_key with the tenant's key in the vault.",
+        ),
+        zh=Text(
+            "{url} 以状态码 {status} 拒绝了密钥：{detail}。",
+            "密钥缺失、错误，或无权使用 {model}。",
+            "请将 api_key 与保险库中该租户的密钥核对。",
+        ),
+    ),
+    "IDC-PROBE-004": Entry(
+        en=Text(
+            "{url} does not know {model} (status {status}): {detail}.",
+            "The deployment has another name there, or the path is not let through.",
+            "Ask GET /v1/models there and compare the name.",
+        ),
+        zh=Text(
+            "{url} 不认识 {model}（状态码 {status}）：{detail}。",
+            "部署在那里用了别的名称，或路径未放行。",
+            "请在那里请求 GET /v1/models 并核对名称。",
+        ),
+    ),
+    "IDC-PROBE-005": Entry(
+        en=Text(
+            "{url} answered with status {status}: {detail}.",
+            "The engine behind it is broken, full or shutting down.",
+            "Read the engine's journal.",
+        ),
+        zh=Text(
+            "{url} 返回状态码 {status}：{detail}。",
+            "其后的引擎故障、已满或正在关闭。",
+            "请查看引擎日志。",
+        ),
+    ),
+    "IDC-PROBE-006": Entry(
+        en=Text(
+            "{url} answered for {model} with status {status}, but without any text.",
+            "An engine that gives no token serves nobody.",
+            "Read the engine's journal; try another prompt or more max_tokens.",
+        ),
+        zh=Text(
+            "{url} 对 {model} 返回状态码 {status}，但没有任何文本。",
+            "不产生 token 的引擎毫无用处。",
+            "请查看引擎日志；换一个提示或增大 max_tokens 再试。",
+        ),
+    ),
+    "IDC-PROBE-007": Entry(
+        en=Text(
+            "{url} is too slow: {detail}.",
+            "It is outside the limit that was asked for.",
+            "Look at the queue and at the cards, or change the limit.",
+        ),
+        zh=Text(
+            "{url} 太慢：{detail}。",
+            "超出了要求的上限。",
+            "请检查排队和显卡情况，或调整上限。",
+        ),
+    ),
+    "IDC-PROBE-008": Entry(
+        en=Text(
+            "{url} did not finish in time: {detail}.",
+            "The engine hangs, is overloaded or is still warming up.",
+            "Read the engine's journal; raise timeout if the time is to be expected.",
+        ),
+        zh=Text(
+            "{url} 未能按时完成：{detail}。",
+            "引擎挂起、过载或仍在预热。",
+            "请查看引擎日志；若属正常耗时，请调大 timeout。",
+        ),
+    ),
+    "IDC-PROBE-009": Entry(
+        en=Text(
+            "The answer of {url} broke off: {detail}.",
+            "The engine died or was stopped while answering.",
+            "Read the engine's journal.",
+        ),
+        zh=Text(
+            "{url} 的应答中断：{detail}。",
+            "引擎在应答时崩溃或被停止。",
+            "请查看引擎日志。",
+        ),
+    ),
+    "IDC-PROBE-010": Entry(
+        en=Text(
+            "{url} refused the request with status {status}: {detail}.",
+            "Wanted: 200.",
+            "Correct what the server names.",
+        ),
+        zh=Text(
+            "{url} 以状态码 {status} 拒绝了请求：{detail}。",
+            "应为 200。",
+            "请改正服务器指出的问题。",
+        ),
+    ),
+    "IDC-PROBE-011": Entry(
+        en=Text(
+            "The address {url} can't be asked: {detail}.",
+            "No request was sent.",
+            "Correct url or api_key.",
+        ),
+        zh=Text(
+            "无法请求地址 {url}：{detail}。",
+            "没有发出任何请求。",
+            "请改正 url 或 api_key。",
+        ),
+    ),
+    "IDC-ENG-013": Entry(
+        en=Text("vLLM {release} is not installed on {host}, and {folder}/requirements.txt does not list it.",
+                "Wanted there: a line vllm=={release}, and the wheels beside it.",
+                "Fill the folder with script/wheels on a connected machine, carry it over and name it in idc_llm_sources.wheels."),
+        zh=Text("{host} 上没有安装 vLLM {release}，{folder}/requirements.txt 中也没有列出。",
+                "应有一行 vllm=={release}，旁边放着 wheel 包。",
+                "请在联网机器上用 script/wheels 填充该目录并带过来，再写入 idc_llm_sources.wheels。")),
+    "IDC-ENG-014": Entry(
+        en=Text("{python} on {host} is Python {seen}.", "vLLM needs {wanted} or newer.", "Install a newer one and name it in vllm_python."),
+        zh=Text("{host} 上的 {python} 是 Python {seen}。", "vLLM 需要 {wanted} 或更新。", "请安装更新的 Python 并写入 vllm_python。")),
+    # GW: the gateway
+    "IDC-GW-001": Entry(
+        en=Text("{host} has no whole source for its certificate.",
+                "Wanted: gateway_tls_certificate and gateway_tls_key together, or gateway_ca_dir alone.", "Set one of the two."),
+        zh=Text("{host} 没有完整的证书来源。", "应同时给出 gateway_tls_certificate 和 gateway_tls_key，或只给出 gateway_ca_dir。", "请设置其中一种。")),
+    "IDC-GW-002": Entry(
+        en=Text("These tenants have a name that nginx cannot carry: {tenants}.", "Wanted: letters, digits, dot, dash, underscore.",
+                "Rename them in idc_llm_secrets."),
+        zh=Text("以下租户的名称 nginx 无法使用：{tenants}。", "应只含字母、数字、点、连字符和下划线。", "请在 idc_llm_secrets 中改名。")),
+    "IDC-GW-003": Entry(
+        en=Text("{count} API keys (the engines' key counts too) have a form that a header cannot carry, or stand there twice.",
+                "Wanted: up to 200 letters, digits and any of . _ ~ + / = -, each once.", "Make new ones: openssl rand -hex 24."),
+        zh=Text("有 {count} 个 API 密钥（包括引擎密钥）的形式无法放入请求头，或重复出现。",
+                "应为至多 200 个字母、数字及 . _ ~ + / = - 字符，且互不相同。", "请重新生成：openssl rand -hex 24。")),
+}
