@@ -1,0 +1,133 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Roles that know accelerators, disks and models, run by ansible-playbook on this machine in a folder of their own."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the roles make root's files")
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A file source of two files."""
+    folder = tmp_path / "media"
+    folder.mkdir()
+    rows = []
+    for name, data in (("config.json", b"{}"), ("model.safetensors", b"w" * 1000)):
+        (folder / name).write_bytes(data)
+        rows.append({"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    (folder / "manifest.json").write_text(json.dumps({"files": rows}))
+    return folder
+
+
+@pytest.fixture
+def play(tmp_path):
+    """play(role, *options, **variables) -> (exit status, output, {ok, changed, failed, skipped})."""
+
+    def run(role, *options, **variables):
+        tasks = [{"hosts": "all", "gather_facts": False, "roles": [role]}]
+        (tmp_path / "play.yml").write_text(json.dumps(tasks))
+        host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"box": host}, "vars": variables}}))
+        done = subprocess.run(
+            [PLAYBOOK, "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", *options],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        recap = next(line for line in output.splitlines() if line.startswith("box "))
+        return done.returncode, output, {k: int(v) for k, v in (p.split("=") for p in recap.split(":", 1)[1].split())}
+
+    return run
+
+
+def store_variables(tmp_path, source, path=None):
+    root = tmp_path / "store"
+    row = {"model": "demo/tiny", "revision": "r1", "sources": [source.as_uri()]}
+    row["path"] = path or str(root / "demo/tiny/r1")
+    plan = {"stores": {"box": [row]}}
+    return {"model_store_root": str(root), "model_store_min_free_bytes": 0, "idc_llm_plan": plan}
+
+
+def test_model_store_checks_brings_and_changes_nothing_again(tmp_path, source, play):
+    variables = store_variables(tmp_path, source)
+    rc, output, recap = play("idc.llm.model_store", "--check", "--diff", **variables)
+    assert (rc, recap["changed"]) == (0, 2), output
+    assert "model.safetensors" in output
+    assert not (tmp_path / "store").exists()
+    rc, output, recap = play("idc.llm.model_store", model_store_token="hub-secret-1", **variables)
+    assert (rc, recap["changed"]) == (0, 2), output
+    assert (tmp_path / "store/demo/tiny/r1/model.safetensors").stat().st_size == 1000
+    rc, output, recap = play("idc.llm.model_store", "-vvv", model_store_token="hub-secret-1", **variables)
+    assert (rc, recap["changed"]) == (0, 0), output
+    assert "hub-secret-1" not in output
+
+
+def test_model_store_skips_a_host_without_a_row(tmp_path, play):
+    rc, output, recap = play("idc.llm.model_store", model_store_root=str(tmp_path / "s"), idc_llm_plan={"stores": {}})
+    assert (rc, recap["changed"]) == (0, 0), output
+    assert not (tmp_path / "s").exists()
+
+
+def test_model_store_refuses_a_plan_with_another_root(tmp_path, source, play):
+    variables = store_variables(tmp_path, source, path="/elsewhere/demo/tiny/r1")
+    rc, output, recap = play("idc.llm.model_store", **variables)
+    assert (rc, recap["failed"], recap["changed"]) == (2, 1, 0)
+    assert "IDC-FETCH-010" in output
+
+
+def test_acceptance_writes_its_verdict_once(tmp_path, play):
+    file = tmp_path / "var" / "acceptance.json"
+    rc, output, recap = play("idc.llm.acceptance", "--check", acceptance_file=str(file))
+    assert (rc, recap["changed"], file.exists()) == (0, 1, False), output
+    rc, output, recap = play("idc.llm.acceptance", acceptance_file=str(file))
+    assert (rc, recap["changed"]) == (0, 2), output
+    verdict = json.loads(file.read_text())
+    assert (verdict["schema"], [c["name"] for c in verdict["checks"]][0]) == (1, "driver_answers")
+    assert (file.stat().st_mode & 0o777, verdict["accepted"]) == (0o644, all(c["ok"] for c in verdict["checks"]))
+    rc, output, recap = play("idc.llm.acceptance", acceptance_file=str(file))
+    assert (rc, recap["changed"]) == (0, 0), output
+    assert json.loads(file.read_text()) == verdict
+
+
+def test_nvidia_stack_looks_and_reports(play):
+    rc, output, recap = play("idc.llm.nvidia_stack")
+    assert (rc, recap["changed"]) == (0, 0), output
+    assert "cards on the PCI bus" in output
+
+
+def test_luks_storage_is_off_by_default(play):
+    rc, output, recap = play("idc.llm.luks_storage")
+    assert (rc, recap["changed"]) == (0, 0), output
+    assert "Encrypted storage is off" in output
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_luks_storage_refuses_and_the_disk_survives(tmp_path, play, options):
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(b"precious" * 64)
+    rc, output, recap = play(
+        "idc.llm.luks_storage", *options, luks_storage_devices=[str(disk)], luks_storage_lang="zh"
+    )
+    assert (rc, recap["failed"], recap["changed"]) == (2, 1, 0), output
+    wanted = "IDC-LUKS-00[23]" if os.path.exists("/dev/mapper/control") else "IDC-LUKS-001"
+    assert re.search(wanted, output)
+    assert "未改动任何内容" in output
+    assert disk.read_bytes() == b"precious" * 64

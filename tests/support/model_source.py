@@ -1,0 +1,89 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A source of model files, as a folder and as an HTTP server that can be told to behave badly."""
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+FILES = {
+    "config.json": b'{"a": 1}',
+    "model-00001.safetensors": b"w" * 300_000,
+    "sub/tokenizer.json": b"{}",
+    "empty": b"",
+}
+REVISION = "r1"
+
+
+def write_source(folder, files=None, listed=None):
+    """A source: the files, and a manifest of ``listed`` (default: of them)."""
+    files = FILES if files is None else files
+    rows = []
+    for path, data in (listed or files).items():
+        rows.append({"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    (folder / "manifest.json").write_text(json.dumps({"files": rows}))
+    return folder
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """A folder over HTTP; the server notes each request and can be told to behave badly."""
+
+    def do_GET(self):
+        self.server.seen.append((self.path, self.headers.get("Authorization")))
+        redirect = self.server.redirect
+        if redirect:
+            self.send_response(302)
+            self.send_header("Location", redirect + self.path)
+            self.end_headers()
+        elif self.path in self.server.truncated:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"half")
+        elif self.path in self.server.stalled:
+            self.send_response(200)
+            self.send_header("Content-Length", "300000")
+            self.end_headers()
+            self.wfile.write(b"w" * 1000)
+            self.wfile.flush()
+            self.server.release.wait(20)
+        else:
+            super().do_GET()
+
+    def log_message(self, *_args):
+        pass
+
+
+@contextmanager
+def serving(folder):
+    """A running server of the folder with .url, .seen and its faults."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    server.seen, server.truncated, server.stalled, server.redirect = [], set(), set(), None
+    server.release = threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.release.set()
+        server.shutdown()
+        server.server_close()
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def published(model):
+    """What is published but for the manifest; the model's folder holds nothing besides."""
+    assert sorted(p.name for p in model.iterdir()) == [REVISION]
+    return {path: data for path, data in contents(model / REVISION).items() if path != "manifest.json"}
