@@ -1,0 +1,240 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One vLLM engine as a systemd service: its files, its state, and the proof that it answers."""
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_service
+short_description: Configure, start and prove one vLLM engine under systemd
+version_added: "0.1.0"
+author:
+  - The idc.llm founders (@idc-llm)
+description:
+  - Writes the engine's C(--config) file and its environment, points its C(current) link at a release, owns the template
+    unit C(idc-vllm@.service), and starts, stops or removes the engine.
+  - A running engine is restarted exactly when something it was started with differs from what is wanted now
+    (configuration, environment, key, unit, release), also when an earlier run was interrupted between writing and
+    restarting.
+  - Ready means that C(/health) says 200 and that a completion of a few tokens came back. When the engine dies instead,
+    the error holds the reason found in its journal.
+  - An unchanged running engine is asked for a token once. If none comes, the module fails and leaves the engine as it
+    is.
+  - In check mode a host on which nothing is installed yet is no error; RV(pending) says what is not there yet.
+extends_documentation_fragment:
+  - idc.llm._common
+options:
+  name:
+    description: Name of the engine, which is the systemd instance. Lower-case letters, digits and dashes.
+    type: str
+    required: true
+  state:
+    description:
+      - V(started) brings the engine to the wanted configuration, up, enabled at boot and proven.
+      - V(restarted) does the same and restarts an unchanged engine, too.
+      - V(stopped) stops the engine after its drain time and disables it; its files stay.
+      - V(absent) does so and removes its files and links. The template unit stays, other engines may use it.
+    type: str
+    choices: [started, stopped, restarted, absent]
+    default: started
+  release:
+    description: Installed release to run, a folder under C(releases) in O(root). Needed to start.
+    type: str
+  config:
+    description:
+      - Options of C(vllm serve), by their dashed names without the leading dashes. Needed to start.
+      - An option without a value (null) is not given to vLLM.
+      - The module adds C(shutdown-timeout) from O(drain_timeout) where it is not given.
+    type: dict
+    default: {}
+  environment:
+    description: Environment variables of the engine. Nothing secret belongs here.
+    type: dict
+    default: {}
+  api_key:
+    description: Key that clients of the engine send; reaches it as E(VLLM_API_KEY) through a file only root can read.
+    type: str
+  gpus:
+    description: UUIDs of the cards that the engine may see. Empty leaves the choice to vLLM, or means a CPU build.
+    type: list
+    elements: str
+    default: []
+  served_model:
+    description: Name to ask for in the proof. Without it the first C(served-model-name) of O(config), or its C(model).
+    type: str
+  root:
+    description: Folder of C(releases) and C(deployments).
+    type: path
+    default: /opt/idc_llm
+  config_dir:
+    description: Folder with one folder per engine.
+    type: path
+    default: /etc/idc_llm/engines
+  user:
+    description: User that the engine runs as; its home is under C(/var/lib).
+    type: str
+    default: vllm
+  group:
+    description: Group that may read the engine's configuration.
+    type: str
+    default: vllm
+  ready_timeout:
+    description: Seconds that the engine may take from its start to the first token.
+    type: int
+    default: 600
+  probe_timeout:
+    description: Seconds that one proof request may take.
+    type: int
+    default: 60
+  drain_timeout:
+    description: Seconds that requests in flight get before a stop; systemd waits 15 s longer.
+    type: int
+    default: 120
+  wait:
+    description:
+      - Whether to wait for, and ask for, a token.
+      - Engines without an HTTP port (C(headless) in O(config)) are never asked.
+    type: bool
+    default: true
+seealso:
+  - module: idc.llm.llm_probe
+"""
+
+EXAMPLES = r"""
+- name: Run one engine on two cards
+  idc.llm.vllm_service:
+    name: deepseek-blue-0
+    release: "0.32.0"
+    config:
+      model: /var/lib/idc_llm/store/deepseek-ai/DeepSeek-R1/abc
+      served-model-name: deepseek
+      host: 10.0.0.11
+      port: 8000
+      tensor-parallel-size: 2
+    environment:
+      VLLM_HOST_IP: 10.0.0.11
+      HF_HUB_OFFLINE: "1"
+    gpus: [GPU-11111111-2222-3333-4444-555555555555, GPU-66666666-7777-8888-9999-000000000000]
+    api_key: "{{ idc_llm_secrets.engine_key }}"
+
+- name: Take an engine away
+  idc.llm.vllm_service:
+    name: deepseek-green-0
+    state: absent
+"""
+
+RETURN = r"""
+action:
+  description: What was done to the service, or would be in check mode.
+  returned: success
+  type: str
+  choices: [none, start, restart, stop]
+  sample: restart
+changed_files:
+  description: Paths that were written or removed, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: [/etc/idc_llm/engines/tiny-blue-0/config.yaml]
+pending:
+  description: What is not there yet; sentences. Anything but empty is an error outside check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+ready_s:
+  description: Seconds from the start of the service to the first proven token.
+  returned: when the engine was started or restarted, and waited for
+  type: float
+  sample: 34.2
+probe:
+  description: The proof; see the return values of M(idc.llm.llm_probe).
+  returned: when the engine was asked
+  type: dict
+  sample: {status: 200, text: Hello, ttft_s: 0.05, total_s: 0.11, completion_tokens: 8, tokens_per_s: 130.0}
+error:
+  description: The error in parts.
+  returned: failure
+  type: dict
+  contains:
+    code:
+      description: Stable code of the error.
+      type: str
+      sample: IDC-ENG-007
+    what:
+      description: What was seen.
+      type: str
+    why:
+      description: What it means.
+      type: str
+    remedy:
+      description: How to mend it.
+      type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.idc.llm.plugins.module_utils._engine import Spec, check
+from ansible_collections.idc.llm.plugins.module_utils._engine_host import EngineHost
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+
+ARGUMENTS = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
+    "release": {"type": "str"},
+    "config": {"type": "dict", "default": {}},
+    "environment": {"type": "dict", "default": {}},
+    "api_key": {"type": "str", "no_log": True},
+    "gpus": {"type": "list", "elements": "str", "default": []},
+    "served_model": {"type": "str"},
+    "root": {"type": "path", "default": "/opt/idc_llm"},
+    "config_dir": {"type": "path", "default": "/etc/idc_llm/engines"},
+    "user": {"type": "str", "default": "vllm"},
+    "group": {"type": "str", "default": "vllm"},
+    "ready_timeout": {"type": "int", "default": 600},
+    "probe_timeout": {"type": "int", "default": 60},
+    "drain_timeout": {"type": "int", "default": 120},
+    "wait": {"type": "bool", "default": True},
+    "lang": {"type": "str", "choices": ["en", "zh"], "default": "en"},
+}
+REQUIRED_IF = [("state", "started", ("release", "config")), ("state", "restarted", ("release", "config"))]
+
+
+def main() -> None:
+    """Read the arguments, observe, decide, apply, prove, report."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, required_if=REQUIRED_IF, supports_check_mode=True)
+    given = module.params
+    spec = Spec(
+        name=given["name"],
+        release=given["release"] or "",
+        config=given["config"],
+        environment=given["environment"],
+        api_key=given["api_key"] or "",
+        gpus=tuple(given["gpus"]),
+        root=given["root"].rstrip("/"),
+        config_dir=given["config_dir"].rstrip("/"),
+        user=given["user"],
+        group=given["group"],
+        drain_timeout=given["drain_timeout"],
+    )
+    host = EngineHost(module.run_command, module.get_bin_path, dry=module.check_mode)
+    try:
+        check(spec)
+        if given["state"] in ("stopped", "absent"):
+            result = host.take_down(spec, given["state"])
+        else:
+            result = host.bring_up(
+                spec,
+                given["state"],
+                wait=given["wait"],
+                model=given["served_model"] or "",
+                ready_timeout=given["ready_timeout"],
+                probe_timeout=given["probe_timeout"],
+            )
+    except IdcError as error:
+        module.fail_json(**error.as_result(given["lang"]))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

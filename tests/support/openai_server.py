@@ -1,0 +1,149 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small server that answers like vLLM's chat route, and can fail in the ways an engine or a gateway does."""
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Iterator
+
+KEY = "tenant-key-0123456789abcdef0123456789"
+MODEL = "tiny"
+TOKENS = ("Hel", "lo", " there", "!")
+
+
+def _chunk(**delta: Any) -> dict[str, Any]:
+    return {"object": "chat.completion.chunk", "model": MODEL, "choices": [{"index": 0, "delta": delta}]}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request; what goes wrong is ``server.fault``, a list that is used up, its last entry staying."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        """/health says 200 whatever happens, as vLLM's does."""
+        self._send(200 if self.path == "/health" else 404, b"", "text/plain")
+
+    def do_POST(self) -> None:
+        """The chat route."""
+        payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append({"path": self.path, "headers": dict(self.headers), "payload": payload})
+        faults = self.server.faults
+        fault = faults.pop(0) if len(faults) > 1 else faults[0]
+        if self.path != "/v1/chat/completions":
+            self._error(404, "Not Found")
+        elif self.headers.get("Authorization") != f"Bearer {KEY}":
+            self._error(401, f"Unauthorized: {self.headers.get('Authorization')}")  # an ill-bred server repeats the key
+        elif payload["model"] != MODEL:
+            self._error(404, f"The model `{payload['model']}` does not exist.")
+        elif fault == "500":
+            self._error(500, "cannot schedule new futures after shutdown")
+        elif fault == "400":
+            self._error(400, "max_tokens must be at least 1")
+        elif fault == "not json":
+            self._send(502, b"<html>Bad Gateway</html>", "text/html")
+        elif fault == "hang":
+            time.sleep(3)
+        elif fault == "drop":
+            self.close_connection = True
+        else:
+            self._stream(fault)
+
+    def _stream(self, fault: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self._event(_chunk(role="assistant", content=""))
+        if fault == "slow":
+            time.sleep(0.4)
+        tokens = () if fault == "empty" else TOKENS
+        for number, token in enumerate(tokens):
+            if fault == "cut" and number == 2:
+                self.close_connection = True
+                return
+            if fault == "stall" and number == 2:
+                time.sleep(3)
+            if fault == "error event" and number == 2:
+                self._event({"error": {"message": "EngineCore encountered an issue", "code": 500}})
+                break
+            time.sleep(0.02)
+            self._event(_chunk(reasoning_content=token) if fault == "thinking" else _chunk(content=token))
+        if fault != "no usage":
+            self._event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": len(tokens)}})
+        if fault != "no end":
+            self._raw(b"data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _event(self, document: dict[str, Any]) -> None:
+        self._raw(b"data: " + json.dumps(document).encode() + b"\n\n")
+
+    def _raw(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def _error(self, status: int, message: str) -> None:
+        body = json.dumps({"error": {"message": message, "code": status}}).encode()
+        self._send(status, body, "application/json")
+
+    def _send(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Server(ThreadingHTTPServer):
+    """``faults``: what goes wrong, request by request; ``seen``: the requests that came."""
+
+    daemon_threads = True
+
+    allow_reuse_address = True
+
+    def __init__(self, faults: list[str], port: int = 0, later: bool = False) -> None:
+        super().__init__(("127.0.0.1", port), Handler, bind_and_activate=not later)
+        self.faults = faults
+        self.seen: list[dict[str, Any]] = []
+        self.url = ""
+
+    def begin(self) -> None:
+        """Take the port now, where ``later`` was asked for."""
+        self.server_bind()
+        self.server_activate()
+        self.run()
+
+    def run(self) -> None:
+        """Answer in a thread."""
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def handle_error(self, *_args: Any) -> None:
+        """A client that hung up is no news."""
+
+
+@contextlib.contextmanager
+def serve(
+    *faults: str, context: ssl.SSLContext | None = None, port: int = 0, later: bool = False
+) -> Iterator[Server]:
+    """A running server (``later``: one that waits for ``begin()``); its address is ``server.url``."""
+    server = Server(list(faults) or [""], port, later)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.url = f"{'https' if context else 'http'}://127.0.0.1:{server.server_address[1]}"
+    if not later:
+        server.run()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()

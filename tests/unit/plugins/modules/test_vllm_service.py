@@ -1,0 +1,271 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hands of vllm_service on real files, real ports and real HTTP; only systemctl and journalctl are played here.
+
+The real systemd and the real vLLM are molecule's.
+"""
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import grp
+import os
+import socket
+import stat
+
+import pytest
+from ansible_collections.idc.llm.plugins.module_utils._engine import Spec
+from ansible_collections.idc.llm.plugins.module_utils._engine_host import INSTALLED, EngineHost
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+
+from tests.support.openai_server import KEY, MODEL, serve
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files get root as their owner")
+
+
+class Systemd:
+    """systemctl and journalctl for one unit: its state, and what was asked of them."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec, self.done, self.journal = spec, [], ""
+        self.state = {"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "UnitFileState": "disabled"}
+        self.dies = False
+        self.at_start = lambda: None
+
+    def __call__(self, argv):
+        if argv[0] == "journalctl":
+            return 0, self.journal, ""
+        verb = argv[1]
+        if verb == "show":
+            return 0, "".join(f"{key}={value}\n" for key, value in self.state.items()), ""
+        self.done.append(verb)
+        if verb in ("start", "restart"):
+            self.at_start()
+            self.state.update(ActiveState="active", SubState="auto-restart" if self.dies else "running")
+            running = f"{self.spec.run_dir}/{self.spec.name}"
+            os.makedirs(running, exist_ok=True)
+            with open(f"{self.spec.config_dir}/{self.spec.name}/digest", encoding="utf-8") as wanted:
+                digest = wanted.read()
+            with open(f"{running}/digest", "w", encoding="utf-8") as stream:
+                stream.write(digest)
+        elif verb == "stop":
+            self.state.update(ActiveState="inactive", SubState="dead")
+        elif verb in ("enable", "disable"):
+            self.state["UnitFileState"] = verb + "d"
+        return 0, "", ""
+
+    def did(self) -> list[str]:
+        """What was asked since the last look."""
+        done, self.done = self.done, []
+        return done
+
+
+@pytest.fixture
+def spec(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_text("weights")
+    program = tmp_path / "root/releases/1.0/bin/vllm"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    (program.parent.parent / INSTALLED).write_text("vllm==1.0 --hash=sha256:aa\n")
+    for folder in ("units", "engines"):
+        (tmp_path / folder).mkdir()
+    group = grp.getgrgid(os.getgid()).gr_name
+    return Spec(
+        name="tiny-blue-0",
+        release="1.0",
+        config={"model": str(model), "served-model-name": MODEL, "host": "127.0.0.1", "port": 18650},
+        api_key=KEY,
+        root=str(tmp_path / "root"),
+        config_dir=str(tmp_path / "engines"),
+        user=getpass.getuser(),
+        group=group,
+        unit_dir=str(tmp_path / "units"),
+        run_dir=str(tmp_path / "run"),
+    )
+
+
+def bring_up(systemd, spec, dry=False, state="started", wait=False):
+    host = EngineHost(systemd, lambda name: name, dry)
+    return host.bring_up(spec, state, wait=wait, model="", ready_timeout=5, probe_timeout=2)
+
+
+def tree(path) -> list[str]:
+    return sorted(os.path.join(top, name) for top, dirs, files in os.walk(path) for name in files + dirs)
+
+
+def test_first_second_and_changed_run(spec):
+    systemd = Systemd(spec)
+    first = bring_up(systemd, spec)
+    assert (first["changed"], first["action"]) == (True, "start")
+    assert systemd.did() == ["daemon-reload", "enable", "start"]
+    assert os.readlink(spec.link) == spec.release_dir
+    env = f"{spec.config_dir}/{spec.name}/env"
+    assert stat.S_IMODE(os.stat(env).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(env)).st_mode) == 0o750
+
+    second = bring_up(systemd, spec)
+    assert (second["changed"], second["action"], second["diff"], systemd.did()) == (False, "none", [], [])
+
+    longer = dataclasses.replace(spec, config={**spec.config, "max-model-len": 512})
+    assert bring_up(systemd, longer)["action"] == "restart"
+    assert systemd.did() == ["restart"]
+    assert bring_up(systemd, longer)["action"] == "none"
+    assert systemd.did() == []
+
+
+def test_check_mode_says_the_same_and_changes_nothing(spec, tmp_path):
+    systemd = Systemd(spec)
+    before = tree(tmp_path)
+    told = bring_up(systemd, spec, dry=True)
+    assert (told["changed"], told["action"], systemd.did(), tree(tmp_path)) == (True, "start", [], before)
+    done = bring_up(systemd, spec)
+    assert (told["diff"], told["changed_files"]) == (done["diff"], done["changed_files"])
+    assert KEY not in str(told)
+
+
+def test_diff_shows_the_change_and_hides_both_keys(spec):
+    systemd = Systemd(spec)
+    bring_up(systemd, spec)
+    other = dataclasses.replace(spec, api_key="another-key-987654321", environment={"HF_HUB_OFFLINE": "1"})
+    diff = {entry["before_header"]: entry for entry in bring_up(systemd, other, dry=True)["diff"]}
+    env = diff[f"{spec.config_dir}/{spec.name}/env"]
+    assert env["before"] == 'VLLM_API_KEY="********"\n'
+    assert env["after"] == 'HF_HUB_OFFLINE="1"\nVLLM_API_KEY="********"\n'
+
+
+def test_a_run_that_was_cut_between_writing_and_restarting_is_made_good(spec):
+    systemd = Systemd(spec)
+    bring_up(systemd, spec)
+    changed = dataclasses.replace(spec, environment={"A": "1"})
+    systemd_down = EngineHost(systemd, lambda name: name, dry=False)
+
+    def killed(*_arguments):
+        raise KeyboardInterrupt
+
+    systemd_down._apply = killed
+    with pytest.raises(KeyboardInterrupt):
+        systemd_down.bring_up(changed, "started", wait=False, model="", ready_timeout=5, probe_timeout=2)
+    systemd.did()
+    result = bring_up(systemd, changed)
+    assert (result["diff"], result["action"], result["changed"]) == ([], "restart", True)
+
+
+def test_a_release_made_anew_restarts(spec):
+    systemd = Systemd(spec)
+    bring_up(systemd, spec)
+    with open(f"{spec.release_dir}/{INSTALLED}", "a", encoding="utf-8") as stream:
+        stream.write("other==2\n")
+    assert bring_up(systemd, spec)["action"] == "restart"
+
+
+def test_mode_that_drifted_is_put_right_without_a_restart(spec):
+    systemd = Systemd(spec)
+    bring_up(systemd, spec)
+    systemd.did()
+    env = f"{spec.config_dir}/{spec.name}/env"
+    os.chmod(env, 0o644)
+    result = bring_up(systemd, spec)
+    assert (result["changed"], result["changed_files"], result["action"], systemd.did()) == (True, [env], "none", [])
+    assert stat.S_IMODE(os.stat(env).st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        ({"release": "2.0"}, "IDC-ENG-001", "releases/2.0/bin/vllm"),
+        ({"config": {"model": "/does/not/exist"}}, "IDC-ENG-002", "/does/not/exist"),
+        ({"config": {"model": "/etc/ssl"}}, "IDC-ENG-003", "/etc/ssl"),
+        ({"config": {"model": "/etc/ssl", "load-format": "dummy", "host": "192.0.2.1"}}, "IDC-ENG-005", "192.0.2.1"),
+        ({"user": "nobody-has-this-name"}, "IDC-ENG-012", "nobody-has-this-name"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_written(spec, tmp_path, change, code, says):
+    systemd, wrong = Systemd(spec), dataclasses.replace(spec, **change)
+    before = tree(tmp_path)
+    with pytest.raises(IdcError) as caught:
+        bring_up(systemd, wrong)
+    assert caught.value.code == code
+    assert says in caught.value.render()
+    assert (tree(tmp_path), systemd.did()) == (before, [])
+    told = bring_up(systemd, wrong, dry=True)  # a fresh host in check mode
+    assert says in told["pending"][0]
+
+
+def test_a_port_that_someone_else_holds(spec):
+    with serve() as server:
+        taken = dataclasses.replace(spec, config={**spec.config, "port": server.server_address[1]})
+        with pytest.raises(IdcError, match="IDC-ENG-004"):
+            bring_up(Systemd(spec), taken)
+
+
+def test_ready_is_a_real_token(spec):
+    systemd = Systemd(spec)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spec = dataclasses.replace(spec, config={**spec.config, "port": port})
+    with serve("500", "", port=port, later=True) as server:
+        systemd.at_start = server.begin
+        result = bring_up(systemd, spec, wait=True)
+        assert len(server.seen) == 2
+    assert result["probe"]["text"] == "Hello there!"
+    assert result["ready_s"] >= 1
+
+
+def test_a_death_is_told_with_its_reason(spec):
+    systemd = Systemd(spec)
+    systemd.dies = True
+    systemd.journal = f"(EngineCore pid=7) ERROR 11-22 03:41:00 [core.py:1] ValueError: no {KEY} today\n"
+    with pytest.raises(IdcError) as caught:
+        bring_up(systemd, spec, wait=True)
+    assert caught.value.code == "IDC-ENG-007"
+    assert "ValueError: no *** today" in caught.value.render()
+
+
+def test_an_unchanged_engine_that_gives_no_token_is_not_ok(spec):
+    with serve("500") as server:
+        systemd = Systemd(spec)
+        spec = dataclasses.replace(spec, config={**spec.config, "port": server.server_address[1]})
+        systemd.state.update(ActiveState="active", SubState="running", UnitFileState="enabled")
+        bring_up(systemd, dataclasses.replace(spec))  # takes the running engine over: restarted once
+        systemd.did()
+        with pytest.raises(IdcError, match="IDC-ENG-009.*cannot schedule"):
+            bring_up(systemd, spec, wait=True)
+        assert systemd.did() == []
+        assert len(server.seen) == 1
+
+
+def test_stopped_and_absent(spec):
+    systemd = Systemd(spec)
+    bring_up(systemd, spec)
+    systemd.did()
+    host = EngineHost(systemd, lambda name: name, dry=False)
+    dry = EngineHost(systemd, lambda name: name, dry=True)
+
+    assert dry.take_down(spec, "stopped")["action"] == "stop"
+    assert systemd.did() == []
+    assert host.take_down(spec, "stopped")["changed"] is True
+    assert systemd.did() == ["disable", "stop"]
+    assert host.take_down(spec, "stopped")["changed"] is False
+    assert os.path.exists(f"{spec.config_dir}/{spec.name}/env")
+
+    there = tree(spec.config_dir)
+    assert len(dry.take_down(spec, "absent")["changed_files"]) == 3
+    assert tree(spec.config_dir) == there
+    assert host.take_down(spec, "absent")["changed"] is True
+    assert not os.path.exists(f"{spec.config_dir}/{spec.name}")
+    assert not os.path.lexists(spec.link)
+    assert os.path.exists(spec.release_dir)
+    assert host.take_down(spec, "absent") == {
+        "changed": False, "action": "none", "diff": [], "pending": [], "changed_files": []}
+
+
+def test_a_host_without_systemd(spec):
+    with pytest.raises(IdcError, match="IDC-ENG-010"):
+        EngineHost(Systemd(spec), lambda name: None, dry=False)
+    host = EngineHost(Systemd(spec), lambda name: None, dry=True)
+    told = host.bring_up(spec, "started", wait=True, model="", ready_timeout=5, probe_timeout=2)
+    assert told["action"] == "start"
