@@ -273,7 +273,7 @@ def status_rows(plan: Mapping[str, Any], probes: Mapping[str, Any],
         sent = [line for line in lines if line[:2] == ["server", f"{engine['address']}:{engine['port']}"]]
         drained = "unknown" if None in upstreams.values() or not upstreams else \
             "no" if sent and not any("down;" in line for line in sent) else "yes"
-        rows.append({"engine": engine["name"], "host": engine["host"], "gpus": str(len(engine["gpus"])) if engine["gpus"] else "cpu",
+        rows.append({"engine": engine["name"], "host": engine["host"], "gpus": str(len(engine["gpus"]) or "cpu"),
                      "release": engine["release"], "last token": token, "drained": drained})
     return rows
 

@@ -134,7 +134,7 @@ def table(plan: dict[str, Any]) -> list[str]:
     """One aligned line per engine."""
     models = {d["name"]: f"{d['model']}@{d['revision']}" for d in plan["deployments"]}
     return aligned([{"engine": e["name"], "host": e["host"], "listens on": f"{e['address']}:{e['port']}",
-                     "gpus": str(len(e["gpus"])) if e["gpus"] else "cpu", "model": models[e["deployment"]],
+                     "gpus": str(len(e["gpus"]) or "cpu"), "model": models[e["deployment"]],
                      "release": e["release"]} for e in plan["engines"]])
 
 
