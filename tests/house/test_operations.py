@@ -6,7 +6,8 @@ import subprocess
 import time
 
 import pytest
-from conftest import FLEET, playbook, wait_for
+
+from tests.support.fleet import FLEET, playbook, wait_for
 
 several = pytest.mark.skipif(FLEET == "single", reason="one host is the whole fleet")
 
