@@ -18,8 +18,7 @@ def fleet() -> Fleet:
                           capture_output=True)
     listed = json.loads(done.stdout)
     groups = {name: entry["hosts"] for name, entry in listed.items() if isinstance(entry, dict) and "hosts" in entry}
-    wanted = ("idc_llm_state_dir", "fleet_port", "fleet_container", "ansible_host", "ansible_user",
-              "ansible_ssh_private_key_file", "ansible_ssh_common_args")
+    wanted = ("idc_llm_state_dir", "fleet_port", "fleet_container")
     ask = "msg={{ {" + ", ".join(f"'{name}': {name}" for name in wanted) + "} | to_json }}"
     done = subprocess.run([BIN / "ansible", "-i", INVENTORY, "all", "-m", "ansible.builtin.debug", "-a", ask], cwd=ROOT,
                           text=True, check=True, capture_output=True,
@@ -34,8 +33,5 @@ def on(fleet):
     """A host of the fleet by name or by group, as root over SSH, the way Ansible goes: on("gateways"), on("node1")."""
     def connect(name: str):
         name = fleet.groups[name][0] if name in fleet.groups else name
-        way = fleet.variables[name]
-        return testinfra.get_host(f"ssh://{way['ansible_user']}@{way['ansible_host']}", sudo=True,
-                                  ssh_identity_file=way["ansible_ssh_private_key_file"],
-                                  ssh_extra_args=way["ansible_ssh_common_args"], controlpersist=60)
+        return testinfra.get_host(f"ssh://{name}", ssh_config=str(fleet.state / "ssh/config"), sudo=True, controlpersist=60)
     return connect
