@@ -68,9 +68,9 @@ def hide(site, tmp_path):
                    capture_output=True)
 
 
-def test_sound_input_plans(site, tmp_path):
+def test_sound_input_plans_and_needs_no_secrets(site, tmp_path):
     hide(site, tmp_path)
-    rc, output = site.run("plan", "--vault-password-file", str(tmp_path / "password"))
+    rc, output = site.run("plan")
     assert rc == 0 and "r1-blue-0" in output and "changed=0" in output, output
 
 
@@ -115,3 +115,9 @@ def test_missing_or_wrong_vault_password(site, tmp_path, password):
     arguments = ["--vault-password-file", str(tmp_path / password)] if password else []
     rc, output = site.run("preflight", *arguments)
     assert rc != 0 and "IDC-INV-019" in output and "secrets.vault" in output and "--ask-vault-pass" in output, output[-3000:]
+
+
+def test_the_right_vault_password_leads_on_to_the_hosts(site, tmp_path):
+    hide(site, tmp_path)
+    _rc, output = site.run("preflight", "--check", "--vault-password-file", str(tmp_path / "password"))
+    assert "IDC-INV" not in output and "idc.llm.preflight : See the host" in output, output[-3000:]
