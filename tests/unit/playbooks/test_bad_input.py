@@ -95,12 +95,14 @@ def test_errors_in_chinese(site):
     refused(site, "IDC-INV-002", "缺少 model")
 
 
-def test_old_python_is_one_sentence_before_facts(site, tmp_path):
+def test_old_python_is_one_sentence_before_facts_and_stops_everybody(site, tmp_path):
     old = tmp_path / "python3.6"
     old.write_text("#!/bin/sh\necho 'Python 3.6'\n")
     old.chmod(0o755)
-    site.variables["ansible_python_interpreter"] = str(old)
-    refused(site, "IDC-HOST-001", "localhost has Python 3.6", "package python3")
+    both = {"localhost": None, "aged": {"ansible_python_interpreter": str(old)}}
+    site.groups = {**site.groups, "gpu_nodes": {"hosts": both}}
+    output = refused(site, "IDC-HOST-001", "aged has Python 3.6", "package python3")
+    assert "See the host" not in output
 
 
 def test_wrong_paths(site, tmp_path):
