@@ -471,6 +471,16 @@ CATALOGUE: dict[str, Entry] = {
             "请运行角色的安装阶段（--tags vllm_install），它会创建该用户。",
         ),
     ),
+    "IDC-ENG-013": Entry(
+        en=Text("vLLM {release} is not installed on {host}, and {folder}/requirements.txt does not list it.",
+                "Wanted there: a line vllm=={release}, and the wheels beside it.",
+                "Fill the folder with script/wheels on a connected machine, carry it over and name it in idc_llm_sources.wheels."),
+        zh=Text("{host} 上没有安装 vLLM {release}，{folder}/requirements.txt 中也没有列出。",
+                "应有一行 vllm=={release}，旁边放着 wheel 包。",
+                "请在联网机器上用 script/wheels 填充该目录并带过来，再写入 idc_llm_sources.wheels。")),
+    "IDC-ENG-014": Entry(
+        en=Text("{python} on {host} is Python {seen}.", "vLLM needs {wanted} or newer.", "Install a newer one and name it in vllm_python."),
+        zh=Text("{host} 上的 {python} 是 Python {seen}。", "vLLM 需要 {wanted} 或更新。", "请安装更新的 Python 并写入 vllm_python。")),
     # PROBE: the request that proves a token
     "IDC-PROBE-001": Entry(
         en=Text(
@@ -604,16 +614,6 @@ CATALOGUE: dict[str, Entry] = {
             "请改正 url 或 api_key。",
         ),
     ),
-    "IDC-ENG-013": Entry(
-        en=Text("vLLM {release} is not installed on {host}, and {folder}/requirements.txt does not list it.",
-                "Wanted there: a line vllm=={release}, and the wheels beside it.",
-                "Fill the folder with script/wheels on a connected machine, carry it over and name it in idc_llm_sources.wheels."),
-        zh=Text("{host} 上没有安装 vLLM {release}，{folder}/requirements.txt 中也没有列出。",
-                "应有一行 vllm=={release}，旁边放着 wheel 包。",
-                "请在联网机器上用 script/wheels 填充该目录并带过来，再写入 idc_llm_sources.wheels。")),
-    "IDC-ENG-014": Entry(
-        en=Text("{python} on {host} is Python {seen}.", "vLLM needs {wanted} or newer.", "Install a newer one and name it in vllm_python."),
-        zh=Text("{host} 上的 {python} 是 Python {seen}。", "vLLM 需要 {wanted} 或更新。", "请安装更新的 Python 并写入 vllm_python。")),
     # GW: the gateway
     "IDC-GW-001": Entry(
         en=Text("{host} has no whole source for its certificate.",
