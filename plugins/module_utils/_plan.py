@@ -45,15 +45,18 @@ class Wishes:
     allow_unaccepted: bool = False
 
 
-def host_from_facts(name: str, entry: Mapping[str, Any]) -> Host:
-    """A Host from what ``fleet_facts`` gives: address, groups, gpu (the fact idc_llm_gpu, or None), fresh."""
+def host_from_facts(name: str, entry: Mapping[str, Any], foresee: bool = False) -> Host:
+    """A Host from what ``fleet_facts`` gives: address, groups, gpu (the fact idc_llm_gpu, or None), fresh.
+
+    foresee: in check mode, where acceptance has not written its verdict yet, the verdict that it would write counts.
+    """
     gpu = entry.get("gpu") or {}
     gpus = tuple(g["uuid"] for g in gpu.get("gpus") or () if g.get("uuid") and g.get("healthy") is not False)
     provisional = False
     if not gpus and gpu.get("state") not in (None, "ok"):
         gpus = tuple(f"pci:{d['address']}" for d in gpu.get("pci_devices") or () if d.get("vendor") == "nvidia")
         provisional = bool(gpus)
-    verdict = (gpu.get("acceptance") or {}).get("accepted")
+    verdict = (gpu.get("acceptance") or (gpu.get("acceptance_now") if foresee else None) or {}).get("accepted")
     return Host(name=name, groups=tuple(entry.get("groups") or ()), address=entry.get("address"), gpus=gpus,
                 provisional=provisional, fresh=bool(entry.get("fresh", True)), accepted=verdict)
 

@@ -158,7 +158,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
                     ports={**PORTS, **{name: int(port) for name, port in params["ports"].items()}},
                     allow_unaccepted=params["allow_unaccepted"])
     before = read_json(plan_path)
-    plan = make_plan(deployments, [host_from_facts(name, entry) for name, entry in entries.items()], wishes, before)
+    hosts = [host_from_facts(name, entry, module.check_mode) for name, entry in entries.items()]
+    plan = make_plan(deployments, hosts, wishes, before)
     kept = to_keep(plan)
     if not module.check_mode:
         for name, entry in entries.items():

@@ -136,6 +136,9 @@ def test_host_from_facts():
              "acceptance": {"accepted": True}}
     host = host_from_facts("n1", {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": facts, "fresh": True})
     assert (host.gpus, host.accepted, host.provisional) == (("GPU-a",), True, False)
+    facts = {**facts, "acceptance": None, "acceptance_now": {"accepted": True}}
+    entry = {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": facts, "fresh": True}
+    assert [host_from_facts("n1", entry, foresee).accepted for foresee in (False, True)] == [None, True]
     bare = {"state": "no_driver", "gpus": [], "pci_devices": [{"vendor": "nvidia", "address": "0000:06:00.0"}]}
     host = host_from_facts("n1", {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": bare, "fresh": True})
     assert (host.gpus, host.provisional) == (("pci:0000:06:00.0",), True)
