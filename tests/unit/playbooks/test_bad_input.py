@@ -123,3 +123,8 @@ def test_the_right_vault_password_leads_on_to_the_hosts(site, tmp_path):
     hide(site, tmp_path)
     _rc, output = site.run("preflight", "--check", "--vault-password-file", str(tmp_path / "password"))
     assert "IDC-INV" not in output and "idc.llm.preflight : See the host" in output, output[-3000:]
+
+
+def test_wrong_folder_of_wheels_on_the_controller(site, tmp_path):
+    site.variables["idc_llm_sources"]["wheels_controller"] = f"{tmp_path}/nowhere"
+    refused(site, "IDC-HOST-005: localhost", "nowhere/requirements.txt")
