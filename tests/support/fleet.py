@@ -37,7 +37,7 @@ def playbook(*arguments: str, **environment: str) -> Run:
     """Run a playbook of the checkout on the fleet."""
     done = subprocess.run([BIN / "ansible-playbook", "-i", INVENTORY, *arguments], cwd=ROOT, text=True, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                          env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment}, timeout=900)
+                          env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", **environment}, timeout=900)
     rows = {host: {word: int(count) for word, count in re.findall(r"(\w+)=(\d+)", line)}
             for host, line in RECAP.findall(done.stdout)}
     return Run(done.returncode, done.stdout, rows)
