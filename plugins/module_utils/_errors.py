@@ -30,6 +30,14 @@ class Entry:
     zh: Text
 
 
+@dataclass(frozen=True)
+class Said:
+    """A detail that differs by language, for a ``{name}`` place."""
+
+    en: str
+    zh: str
+
+
 class IdcError(Exception):
     """An error of the catalogue with its details: ``IdcError("IDC-INV-001", deployment="x")``."""
 
@@ -40,8 +48,10 @@ class IdcError(Exception):
 
     def text(self, lang: str = "en") -> Text:
         """The three sentences in one language, places filled."""
-        text: Text = getattr(CATALOGUE[self.code], lang if lang in LANGUAGES else "en")
-        return Text(*(part.format(**self.details) for part in (text.what, text.why, text.remedy)))
+        lang = lang if lang in LANGUAGES else "en"
+        text: Text = getattr(CATALOGUE[self.code], lang)
+        details = {name: getattr(value, lang) if isinstance(value, Said) else value for name, value in self.details.items()}
+        return Text(*(part.format(**details) for part in (text.what, text.why, text.remedy)))
 
     def render(self, lang: str = "en") -> str:
         """One line for a person: code, what, why, remedy."""
@@ -124,6 +134,11 @@ CATALOGUE: dict[str, Entry] = {
         en=Text("The secrets in {path} could not be read: {observed}", "Keys, tokens and passphrases live there.",
                 "Give the vault password: --vault-password-file FILE, or --ask-vault-pass."),
         zh=Text("无法读取 {path} 中的机密：{observed}", "密钥、令牌和口令都在其中。", "请提供保险库口令：--vault-password-file FILE 或 --ask-vault-pass。")),
+    "IDC-INV-020": Entry(
+        en=Text("idc_llm_plan_profile is {observed}, and this is not playbooks/plan.yml.",
+                "It plans on paper, for hardware that is not there.", "Leave it out, or run playbooks/plan.yml."),
+        zh=Text("设置了 idc_llm_plan_profile（{observed}），但当前不是 playbooks/plan.yml。", "它用于为尚不存在的硬件做纸面规划。",
+                "请去掉它，或运行 playbooks/plan.yml。")),
     # HOST: one host's state
     "IDC-HOST-001": Entry(
         en=Text("{host} has Python {observed}.", "ansible-core {core} needs at least {wanted} on a managed host.",
@@ -155,10 +170,11 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("{deployment}：{wanted} 个副本中只有 {placed} 个有位置。", "现状：{observed}。",
                 "请减少 replicas、增加主机或腾出资源：验收未通过或缺失的主机以及不健康的 GPU 不计入。")),
     "IDC-PLAN-002": Entry(
-        en=Text("{deployment}: a replica needs {wanted} GPUs on one host (tensor {tensor} x pipeline {pipeline} x data {data}).",
-                "Seen: {observed}.", "Lower the parallel sizes or use a larger host; a replica across hosts is not in this version."),
-        zh=Text("{deployment}：一个副本需要同一主机上的 {wanted} 块 GPU（张量 {tensor} x 流水线 {pipeline} x 数据 {data}）。",
-                "现状：{observed}。", "请减小并行规模或使用更大的主机；本版本不支持跨主机的副本。")),
+        en=Text("{deployment}: no host here can be cut into {wanted} GPUs as tensor {tensor} x pipeline {pipeline} x data {data}.",
+                "Seen: {observed}. Across hosts a replica takes all GPUs of several equal ones.",
+                "Lower the parallel sizes, leave them out (the planner then chooses), or add hosts."),
+        zh=Text("{deployment}：没有主机能按张量 {tensor} x 流水线 {pipeline} x 数据 {data} 分出 {wanted} 块 GPU。",
+                "现状：{observed}。跨主机的副本要占用若干台相同主机的全部 GPU。", "请减小并行规模，或不设置（由规划器选择），或增加主机。")),
     "IDC-PLAN-003": Entry(
         en=Text("{path} could not be read: {observed}.", "It keeps the last plan, so that engines stay where they are.",
                 "Restore it from a backup; or remove it: the plan is then made anew and engines may move."),
@@ -167,6 +183,62 @@ CATALOGUE: dict[str, Entry] = {
         en=Text("{path} could not be written: {observed}.", "The plan is kept there for the next run.",
                 "Make its folder writable for you, or set idc_llm_state_dir to one that is."),
         zh=Text("无法写入 {path}：{observed}。", "规划保存在那里供下次使用。", "请使该目录对当前用户可写，或把 idc_llm_state_dir 设为可写目录。")),
+    "IDC-PLAN-005": Entry(
+        en=Text("{deployment} needs {weights} of weights; {host} has {gpus} × {memory} = {total} GB.",
+                "Hosts of this kind: {hosts}; a part of each GPU also goes to activations and the KV cache.", "{near}"),
+        zh=Text("{deployment} 的权重需要 {weights}；{host} 有 {gpus} × {memory} = {total} GB。",
+                "此类主机共 {hosts} 台；每块 GPU 还要留出激活值和 KV 缓存的空间。", "{near}")),
+    "IDC-PLAN-006": Entry(
+        en=Text("{deployment} asks for max_model_len {wanted}, the model reads at most {longest} tokens.",
+                "vLLM would refuse to start, or answer nonsense beyond that.", "Set max_model_len to at most {longest}, or leave it out."),
+        zh=Text("{deployment} 要求 max_model_len {wanted}，而该模型最多只能读 {longest} 个词元。",
+                "vLLM 会拒绝启动，或在超出后输出无意义内容。", "请把 max_model_len 设为不超过 {longest}，或不设置。")),
+    "IDC-PLAN-007": Entry(
+        en=Text("{deployment} asks for tensor_parallel {tensor}, the model has {heads} attention heads and {kv_heads} KV heads.",
+                "Each GPU of a tensor-parallel group takes an equal number of heads.", "Use one of {sizes}, or leave it out."),
+        zh=Text("{deployment} 要求 tensor_parallel {tensor}，而该模型有 {heads} 个注意力头、{kv_heads} 个 KV 头。",
+                "张量并行组内每块 GPU 必须分到相同数量的头。", "请改用 {sizes} 之一，或不设置。")),
+    "IDC-PLAN-008": Entry(
+        en=Text("{deployment} names GPU {gpu}, which none of its hosts has.", "Seen: {observed}.",
+                "Correct gpus, by index or uuid as gpu_facts gives them."),
+        zh=Text("{deployment} 指定了 GPU {gpu}，但其主机上都没有。", "实际看到：{observed}。", "请按 gpu_facts 给出的序号或 uuid 改正 gpus。")),
+    "IDC-PLAN-009": Entry(
+        en=Text("{deployment} may only run on {hosts}, and nothing is known of them yet.", "They were never reached: {observed}.",
+                "Bring one of them within reach and run again, or let it run elsewhere."),
+        zh=Text("{deployment} 只允许运行在 {hosts}，而这些主机的情况尚未知晓。", "从未连上：{observed}。", "请使其中一台可达后重试，或允许在别处运行。")),
+    "IDC-PLAN-010": Entry(
+        en=Text("{deployment} cannot be planned: of its model ({architecture}) {missing} is not known.",
+                "Without it nobody can say whether it fits.",
+                "Give metadata: the path of a folder with config.json and the safetensors index, or fix tensor_parallel and the like."),
+        zh=Text("无法规划 {deployment}：其模型（{architecture}）缺少 {missing}。", "缺少它就无法判断能否放下。",
+                "请给出 metadata：含 config.json 和 safetensors 索引的目录路径，或指定 tensor_parallel 等。")),
+    "IDC-PLAN-011": Entry(
+        en=Text("{deployment} fits on {host} ({gpus}) with {weights} of weights per GPU ({layout}), but leaves {left} for KV cache: "
+                "too little for one sequence of {context} tokens.",
+                "The longest that fits is {longest} tokens.", "Lower max_model_len to that. {near}"),
+        zh=Text("{deployment} 能放进 {host}（{gpus}），每块 GPU 权重 {weights}（{layout}），但只剩 {left} 用于 KV 缓存，"
+                "不够一个 {context} 词元的序列。", "最长可容纳 {longest} 个词元。", "请把 max_model_len 降到该值。{near}")),
+    "IDC-PLAN-012": Entry(
+        en=Text("{deployment} cannot run on {host}: {what} needs compute capability {wanted}.", "{card} has {observed}.",
+                "Use newer cards, or a checkpoint in another format (BF16, AWQ, INT8)."),
+        zh=Text("{deployment} 无法在 {host} 上运行：{what} 需要计算能力 {wanted}。", "{card} 为 {observed}。",
+                "请使用更新的显卡，或其他格式（BF16、AWQ、INT8）的权重。")),
+    "IDC-PLAN-013": Entry(
+        en=Text("{deployment} keeps {wanted} in its host's own memory, {host} has {observed}.",
+                "Its Engram tables are read from there, beside the GPUs.", "Use a host with more memory."),
+        zh=Text("{deployment} 需要 {wanted} 主机内存，而 {host} 只有 {observed}。", "其 Engram 表存放在主机内存中。", "请使用内存更大的主机。")),
+    "IDC-PLAN-014": Entry(
+        en=Text("idc_llm_plan_profile names {observed}, which is no hardware profile.", "Known: {known}.",
+                "Write one of them, or how many of each: 4*hgx-h100-8,2*l40s-4."),
+        zh=Text("idc_llm_plan_profile 中的 {observed} 不是硬件配置名。", "已知：{known}。", "请写其中之一，或各自数量：4*hgx-h100-8,2*l40s-4。")),
+    "IDC-PLAN-015": Entry(
+        en=Text("{deployment} asks for pipeline_parallel {pipeline}, the model has {layers} layers.", "Each stage needs a layer.",
+                "Use at most {layers}, or leave it out."),
+        zh=Text("{deployment} 要求 pipeline_parallel {pipeline}，而该模型只有 {layers} 层。", "每个阶段至少要有一层。", "请不超过 {layers}，或不设置。")),
+    "IDC-PLAN-016": Entry(
+        en=Text("{deployment}: the weights are stored as {method}, which vLLM does not read.", "It reads: {known}.",
+                "Use a checkpoint in one of these formats."),
+        zh=Text("{deployment}：权重以 {method} 格式存放，vLLM 无法读取。", "可读取：{known}。", "请使用上述格式之一的权重。")),
     "IDC-FETCH-001": Entry(
         en=Text(
             "The {name} {value!r} cannot be used, wanted {wanted}.",
@@ -286,6 +358,55 @@ CATALOGUE: dict[str, Entry] = {
             "计划将 {model} {revision} 放在 {seen}，而按模型库根目录应为 {wanted}。",
             "引擎会到另一个目录查找权重。",
             "请让 model_store_root 与计划使用同一根目录。",
+        ),
+    ),
+    "IDC-FETCH-011": Entry(
+        en=Text(
+            "{count} file(s) that describe {place} cannot be used: {files}. Seen: {reasons}.",
+            "config.json, the index and the headers of the weights say what the model needs; without them nothing can be "
+            "planned.",
+            "Repair or add a source; state verified finds all damaged files of a store.",
+        ),
+        zh=Text(
+            "{place} 有 {count} 个描述模型的文件不可用：{files}。实际情况：{reasons}。",
+            "config.json、索引和权重文件头说明模型的需求；缺少它们就无法规划。",
+            "请修复或增加来源；state verified 可找出模型库中所有损坏的文件。",
+        ),
+    ),
+    "IDC-FETCH-012": Entry(
+        en=Text(
+            "{place} has no {missing}.",
+            "Metadata is made of config.json and of each safetensors file that the index names.",
+            "Bring the missing file, and list it in manifest.json where there is one.",
+        ),
+        zh=Text(
+            "{place} 缺少 {missing}。",
+            "元数据由 config.json 以及索引列出的每个 safetensors 文件得出。",
+            "请补齐缺少的文件；若有 manifest.json，请将其列入。",
+        ),
+    ),
+    "IDC-FETCH-013": Entry(
+        en=Text(
+            "The metadata of {place} cannot be used: {key} is {seen}, wanted {wanted}.",
+            "The planner reckons memory from it.",
+            "Write it as model_fetch returns it with state listed and metadata true, or name the model's folder instead.",
+        ),
+        zh=Text(
+            "{place} 的元数据不可用：{key} 为 {seen}，应为 {wanted}。",
+            "规划器据此计算显存。",
+            "请按 model_fetch（state listed 且 metadata true）返回的格式填写，或改为指定模型目录。",
+        ),
+    ),
+    "IDC-FETCH-014": Entry(
+        en=Text(
+            "{path} cannot be read as metadata of a model: {problem}.",
+            "The planner reckons memory from it.",
+            "Name a folder with config.json, or a JSON file in the form that model_fetch returns.",
+        ),
+        zh=Text(
+            "无法将 {path} 作为模型元数据读取：{problem}。",
+            "规划器据此计算显存。",
+            "请指定含 config.json 的目录，或格式与 model_fetch 返回值相同的 JSON 文件。",
         ),
     ),
     "IDC-LUKS-001": Entry(

@@ -27,8 +27,9 @@ from ansible_collections.idc.llm.plugins.module_utils._model_store import (
     parse_manifest,
     plan_fetch,
     right_sized,
+    some,
 )
-from ansible_collections.idc.llm.plugins.module_utils._source import Access, SourceError, join, open_stream, read
+from ansible_collections.idc.llm.plugins.module_utils._source import Access, SourceError, join, open_stream, read, read_up_to
 
 CHUNK = 4 << 20
 MANIFEST_LIMIT = 64 << 20
@@ -119,7 +120,7 @@ class Fetch:
                 model=store.model,
                 revision=store.revision,
                 count=len(missing),
-                files=_some(missing),
+                files=some(missing),
                 reasons="; ".join(
                     "{path} from {source}: {reason}".format(**row)
                     for row in self.rejected
@@ -131,35 +132,41 @@ class Fetch:
 
     def _read_manifest(self, source: str) -> Manifest:
         with open_stream(join(source, MANIFEST), self.access) as stream:
-            parts, total = [], 0
-            while True:
-                data = read(stream, CHUNK)
-                parts.append(data)
-                total += len(data)
-                if total > MANIFEST_LIMIT:
-                    raise ManifestError(f"it is larger than {human_bytes(MANIFEST_LIMIT)}")
-                if not data:
-                    return parse_manifest(b"".join(parts))
+            data = read_up_to(stream, MANIFEST_LIMIT + 1)
+        if len(data) > MANIFEST_LIMIT:
+            raise ManifestError(f"it is larger than {human_bytes(MANIFEST_LIMIT)}")
+        return parse_manifest(data)
 
-    def _file(self, store: Store, entry: FileEntry) -> str | None:
+    def first(self, path: str, take: Callable[[str], Any]) -> tuple[str, Any] | None:
+        """The first source whose file at ``path`` is right, and what ``take`` makes of its URL; None where none is."""
         for source in self.sources:
             if self._stop.is_set():
                 raise Stopped()
             if source in self._dead:
                 continue
-            target = os.path.join(store.partial, *entry.path.split("/"))
             try:
-                self._download(join(source, entry.path), target, entry)
-                return source
+                return source, take(join(source, path))
             except SourceError as exc:
-                self._reject(source, entry.path, exc.reason)
+                self._reject(source, path, exc.reason)
                 if exc.unreachable:
                     self._dead.add(source)
-                remove_file(target)
             except OSError:
                 self._stop.set()
                 raise
         return None
+
+    def _file(self, store: Store, entry: FileEntry) -> str | None:
+        target = os.path.join(store.partial, *entry.path.split("/"))
+
+        def bring(url: str) -> None:
+            try:
+                self._download(url, target, entry)
+            except SourceError:
+                remove_file(target)
+                raise
+
+        found = self.first(entry.path, bring)
+        return found[0] if found else None
 
     def _download(self, url: str, target: str, entry: FileEntry) -> None:
         with open_stream(url, self.access) as stream:
@@ -250,7 +257,7 @@ def verify(store: Store, jobs: int) -> Manifest:
             revision=store.revision,
             count=len(wrong),
             total=len(manifest.files),
-            files=_some([entry.path for entry in wrong]),
+            files=some([entry.path for entry in wrong]),
             wrong=[entry.path for entry in wrong],
         )
     return manifest
@@ -388,8 +395,3 @@ def _sync_folder(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _some(paths: Sequence[str], limit: int = 5) -> str:
-    more = len(paths) - limit
-    return ", ".join(paths[:limit]) + (f" and {more} more" if more > 0 else "")

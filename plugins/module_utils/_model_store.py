@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
@@ -147,6 +147,12 @@ def check_space(plan: FetchPlan, free: int, min_free: int, path: str) -> None:
             free=human_bytes(free),
             short=human_bytes(plan.size + min_free - free),
         )
+
+
+def some(paths: Sequence[str], limit: int = 5) -> str:
+    """The first paths, and how many more there are."""
+    more = len(paths) - limit
+    return ", ".join(paths[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def human_bytes(count: int) -> str:

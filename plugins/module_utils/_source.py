@@ -62,9 +62,13 @@ def join(source: str, path: str) -> str:
 
 
 @contextmanager
-def open_stream(url: str, access: Access) -> Iterator[Any]:
-    """A readable stream of the URL's bytes. Every failure to open is a SourceError."""
-    stream = _open_file(unquote(urlsplit(url).path)) if url.startswith("file:") else _open_http(url, access)
+def open_stream(url: str, access: Access, first: int | None = None) -> Iterator[Any]:
+    """A readable stream of the URL's bytes. Every failure to open is a SourceError.
+
+    ``first``: only so many bytes from the beginning are wanted. A server is asked for that range; one that answers
+    with the whole file, as HTTP lets it, sends little more than what is read before the stream is closed.
+    """
+    stream = _open_file(unquote(urlsplit(url).path)) if url.startswith("file:") else _open_http(url, access, first)
     try:
         yield stream
     finally:
@@ -80,6 +84,18 @@ def read(stream: Any, size: int) -> bytes:
     return data
 
 
+def read_up_to(stream: Any, count: int) -> bytes:
+    """``count`` bytes, less only where the stream ends before; a broken stream is a SourceError."""
+    parts, left = [], count
+    while left:
+        data = read(stream, min(left, 1 << 20))
+        if not data:
+            break
+        parts.append(data)
+        left -= len(data)
+    return b"".join(parts)
+
+
 def _open_file(path: str) -> Any:
     try:
         # not blocking: a FIFO in the place of a file must not hold the run
@@ -92,16 +108,16 @@ def _open_file(path: str) -> Any:
     return stream
 
 
-def _open_http(url: str, access: Access) -> Any:
+def _open_http(url: str, access: Access, first: int | None) -> Any:
     if access.ca_path and not os.path.exists(access.ca_path):
         raise SourceError(f"CA file {access.ca_path}: there is no such file", unreachable=True)
     # Ansible's own way out: proxies, no_proxy and the system's authorities as for its other modules
-    headers, own = {}, []
+    headers, own = {"Range": f"bytes=0-{first - 1}"} if first else {}, []
     if access.token:
         headers["Authorization"], own = "Bearer " + access.token, ["Authorization"]
     try:
-        return open_url(url, headers=headers, unredirected_headers=own, timeout=access.timeout, http_agent="idc.llm",
-                        ca_path=access.ca_path, follow_redirects="safe")
+        answer = open_url(url, headers=headers, unredirected_headers=own, timeout=access.timeout, http_agent="idc.llm",
+                          ca_path=access.ca_path, follow_redirects="safe")
     except HTTPError as exc:
         exc.close()
         raise SourceError(f"HTTP {exc.code} {exc.reason}") from exc
@@ -109,3 +125,8 @@ def _open_http(url: str, access: Access) -> Any:
         raise SourceError(f"cannot be reached: {exc.reason}", unreachable=True) from exc
     except _BROKEN as exc:
         raise SourceError(f"cannot be reached: {exc}", unreachable=True) from exc
+    part = answer.headers.get("Content-Range") or ""
+    if answer.getcode() == 206 and not (first and part.startswith("bytes 0-")):
+        answer.close()
+        raise SourceError(f"it answers with a part that was not asked for: {part or 'no Content-Range'}")
+    return answer

@@ -55,8 +55,15 @@ options:
     type: str
     choices: [present, verified, absent, listed]
     default: present
+  metadata:
+    description:
+      - With O(state=listed), return RV(metadata) too, which is what M(idc.llm.serving_plan) reckons with.
+      - Reads C(config.json), the index and the header of each safetensors file (HTTP sources are asked for a range), and
+        no weights. A complete revision in the store is read without asking any source.
+    type: bool
+    default: false
   jobs:
-    description: Files fetched or hashed at once.
+    description: Files fetched, hashed or looked into at once.
     type: int
     default: 4
   timeout:
@@ -103,6 +110,17 @@ EXAMPLES = r"""
     revision: 56d4cbbb4d29f4355bab4b9a39ccb717a14ad5ad
     state: verified
     jobs: 16
+
+- name: Learn what the model needs, before a single byte of its weights is fetched
+  idc.llm.model_fetch:
+    model: deepseek-ai/DeepSeek-R1
+    revision: 56d4cbbb4d29f4355bab4b9a39ccb717a14ad5ad
+    sources:
+      - https://mirror.example.com/models/deepseek-r1
+    state: listed
+    metadata: true
+    jobs: 16
+  register: listed
 """
 
 RETURN = r"""
@@ -179,6 +197,56 @@ manifest:
       type: list
       elements: dict
       returned: success
+metadata:
+  description: What the model needs, as its files say it.
+  returned: when O(state=listed) and O(metadata=true)
+  type: dict
+  contains:
+    schema:
+      description: Version of this layout.
+      type: int
+      returned: success
+    config:
+      description: The model's C(config.json).
+      type: dict
+      returned: success
+      sample: {model_type: deepseek_v3, num_hidden_layers: 61}
+    weights:
+      description: Its weights, those in the top folder.
+      type: dict
+      returned: success
+      contains:
+        bytes:
+          description:
+            - Bytes of the safetensors files, with an index of those that it names.
+            - Without any, of the C(.bin) or C(.pt) files, else what the index says. Null where nothing says it.
+          type: int
+          returned: success
+        files:
+          description: How many files these are. Null where there are none.
+          type: int
+          returned: success
+        tensors:
+          description:
+            - Its tensors in rows of equal ones, sorted by name. Null without safetensors files.
+            - C(name) with each number replaced by C(*), C(dtype) as safetensors writes it, and C(shape).
+            - C(layers) that have it as ranges with both ends in, or null. The layer is the first number right after
+              C(layers), C(h) or C(blocks).
+            - C(count) of such tensors in each of these layers, in all where C(layers) is null.
+          type: list
+          elements: dict
+          returned: success
+          sample:
+            - name: model.layers.*.mlp.experts.*.gate_proj.weight
+              dtype: F8_E4M3
+              shape: [2048, 7168]
+              layers: [[3, 60]]
+              count: 256
+    source:
+      description: Where this is from.
+      type: str
+      returned: success
+      sample: config.json and the headers of 163 safetensors file(s) of https://mirror.example.com/models/deepseek-r1
 error:
   description: C(code), C(what), C(why) and C(remedy) of an error of the collection's catalogue.
   returned: failure
@@ -200,6 +268,7 @@ from ansible_collections.idc.llm.plugins.module_utils._model_fetch import (
     sizes,
     verify,
 )
+from ansible_collections.idc.llm.plugins.module_utils._model_reader import describe, folder_source
 from ansible_collections.idc.llm.plugins.module_utils._model_store import (
     Manifest,
     check_names,
@@ -215,6 +284,7 @@ ARGUMENTS = {
     "sources": {"type": "list", "elements": "str", "default": []},
     "root": {"type": "path", "default": "/var/lib/idc_llm/store"},
     "state": {"type": "str", "choices": ["present", "verified", "absent", "listed"], "default": "present"},
+    "metadata": {"type": "bool", "default": False},
     "jobs": {"type": "int", "default": 4},
     "timeout": {"type": "int", "default": 60},
     "lock_timeout": {"type": "int", "default": 30},
@@ -242,9 +312,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         return _absent(store, params, check_mode)
     if params["state"] == "verified":
         return _result(store, verify(store, fetch.jobs))
-    manifest = store.complete() or fetch.manifest(store)
-    listed = manifest.as_dict(store.model, store.revision)
-    return dict(_result(store, manifest), manifest=listed, rejected=fetch.rejected)
+    return _listed(store, fetch, params)
 
 
 def _present(store: Store, fetch: Fetch, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -275,6 +343,16 @@ def _present(store: Store, fetch: Fetch, params: dict[str, Any], check_mode: boo
         rejected=fetch.rejected,
         diff=_diff(store, before, after),
     )
+
+
+def _listed(store: Store, fetch: Fetch, params: dict[str, Any]) -> dict[str, Any]:
+    there = store.complete()
+    manifest = there or fetch.manifest(store)
+    result = dict(_result(store, manifest), manifest=manifest.as_dict(store.model, store.revision))
+    if params.get("metadata"):
+        reader = Fetch((folder_source(store.path),), Access(), fetch.jobs) if there else fetch
+        result["metadata"] = describe(reader, manifest, f"{store.model} {store.revision}")
+    return dict(result, rejected=fetch.rejected)
 
 
 def _absent(store: Store, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:

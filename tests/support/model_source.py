@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
 
 FILES = {
     "config.json": b'{"a": 1}',
@@ -39,6 +42,7 @@ class Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self):
         self.server.seen.append((self.path, self.headers.get("Authorization")))
+        self.server.ranges.append((self.path, self.headers.get("Range")))
         redirect = self.server.redirect
         if redirect:
             self.send_response(302)
@@ -56,8 +60,32 @@ class Handler(SimpleHTTPRequestHandler):
             self.wfile.write(b"w" * 1000)
             self.wfile.flush()
             self.server.release.wait(20)
+        elif self.headers.get("Range") and self.server.ranged:
+            self.part(*re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"]).groups())
         else:
             super().do_GET()
+
+    def part(self, first, last):
+        """A range of a file, as RFC 9110 section 14 wants it."""
+        data = Path(self.translate_path(self.path))
+        size = data.stat().st_size if data.is_file() else 0
+        start, end = int(first), min(int(last or size - 1), size - 1)
+        if not data.is_file() or start >= size:
+            self.send_error(416 if data.is_file() else 404)
+            return
+        self.send_response(206)
+        self.send_header("Content-Range", self.server.content_range or f"bytes {start}-{end}/{size}")
+        self.send_header("Content-Length", str(end - start + 1))
+        self.end_headers()
+        with data.open("rb") as stream:
+            stream.seek(start)
+            self.copyfile(BytesIO(stream.read(end - start + 1)), self.wfile)
+
+    def copyfile(self, source, outputfile):
+        try:
+            super().copyfile(source, outputfile)
+        except OSError:
+            self.server.cut.add(self.path)  # the client had enough
 
     def log_message(self, *_args):
         pass
@@ -65,9 +93,13 @@ class Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(folder):
-    """A running server of the folder with .url, .seen and its faults."""
+    """A running server of the folder with .url, .seen (path, authorization), .ranges (path, Range) and its faults.
+
+    ``ranged`` False ignores Range and sends all; ``cut`` holds the paths whose client hung up before the end.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     server.seen, server.truncated, server.stalled, server.redirect = [], set(), set(), None
+    server.ranges, server.cut, server.ranged, server.content_range = [], set(), True, None
     server.release = threading.Event()
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

@@ -10,6 +10,7 @@ import json
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.idc.llm.plugins.module_utils._model_metadata import build, tally
 from ansible_collections.idc.llm.plugins.modules import model_fetch
 
 
@@ -52,6 +53,28 @@ def test_a_failure_has_code_sentence_and_what_was_rejected(tmp_path, source, cap
     assert result["error"]["code"] == "IDC-FETCH-005"
     assert result["rejected"][0]["path"] == "config.json"
     assert "config.json" in result["msg"]
+
+
+def test_listed_returns_metadata_where_it_is_asked_for_and_as_documented(tmp_path, source, capsys):
+    arguments = {"model": "demo/tiny", "revision": "r1", "sources": [source.as_uri()], "root": str(tmp_path / "s")}
+    arguments["state"] = "listed"
+    assert "metadata" not in call(capsys, **arguments)[1]
+    rc, result = call(capsys, metadata=True, _ansible_check_mode=True, **arguments)
+    assert (rc, result["changed"], result["metadata"]["config"]) == (0, False, {})
+    documented = yaml.safe_load(model_fetch.RETURN)["metadata"]["contains"]
+    assert set(result["metadata"]) == set(documented)
+    assert set(result["metadata"]["weights"]) == set(documented["weights"]["contains"])
+    row = build({}, [tally({"layers.0.w": {"dtype": "I8", "shape": [1]}})], 1, 1, "")["weights"]["tensors"][0]
+    assert set(row) == set(documented["weights"]["contains"]["tensors"]["sample"][0])
+
+
+def test_a_failure_to_read_metadata_says_what_was_rejected(tmp_path, source, capsys):
+    (source / "config.json").unlink()
+    rc, result = call(
+        capsys, model="demo/tiny", revision="r1", sources=[source.as_uri()], root=str(tmp_path), state="listed", metadata=True
+    )
+    assert (rc, result["error"]["code"]) == (1, "IDC-FETCH-011")
+    assert [row["path"] for row in result["rejected"]] == ["config.json"]
 
 
 def test_failures_speak_chinese(capsys):
