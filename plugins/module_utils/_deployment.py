@@ -14,7 +14,7 @@ from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-SOURCE = re.compile(r"(file:///|https?://).+")
+SOURCE = re.compile(r"(file:///|https?://|(hf|modelscope)\+https?://).+|hf|modelscope")
 
 # vLLM options that the plan itself sets; engine_args may not say them a second time.
 PLANNED_ARGS = (
@@ -107,7 +107,7 @@ def parse_deployment(raw: Any, position: int) -> Deployment:
     for source in values.get("sources", ()):
         if not SOURCE.fullmatch(source):
             raise IdcError("IDC-INV-004", deployment=label, key="sources", observed=source,
-                           wanted="file:///folder, http://… or https://…")
+                           wanted="file:///folder, http(s)://…, hf, modelscope, or either with +https://endpoint")
     for key in values.get("engine_args", {}):
         if str(key).replace("_", "-").lstrip("-") in PLANNED_ARGS:
             raise IdcError("IDC-INV-005", deployment=label, key=key)

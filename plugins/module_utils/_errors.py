@@ -254,23 +254,24 @@ CATALOGUE: dict[str, Entry] = {
     "IDC-FETCH-002": Entry(
         en=Text(
             "Source number {number} cannot be used: {problem}.",
-            "Sources are file:///folder, http://host/folder or https://host/folder, each with a manifest.json.",
+            "Sources are hf, modelscope (each maybe with +https://endpoint), file:///folder and http(s)://host/folder with a "
+            "manifest.json.",
             "Correct that entry of sources; a token goes into its own option.",
         ),
         zh=Text(
             "第 {number} 个来源不可用：{problem}。",
-            "来源只能是 file:///目录、http://主机/目录 或 https://主机/目录，且各含一个 manifest.json。",
+            "来源只能是 hf、modelscope（均可附加 +https://地址）、file:///目录，或含 manifest.json 的 http(s)://主机/目录。",
             "请修改 sources 中的该条目；令牌请填写在专用选项中。",
         ),
     ),
     "IDC-FETCH-003": Entry(
         en=Text(
-            "No source has a usable manifest.json of {model} {revision}. Seen: {reasons}.",
+            "No source lists the files of {model} {revision} in a usable way. Seen: {reasons}.",
             "Without sizes and sha256 nothing can be proven, so nothing was fetched.",
             "Check the addresses, the token and that the folder with manifest.json is mounted or served.",
         ),
         zh=Text(
-            "没有任何来源提供 {model} {revision} 的可用 manifest.json。实际情况：{reasons}。",
+            "没有任何来源能以可用的方式列出 {model} {revision} 的文件。实际情况：{reasons}。",
             "缺少文件大小和 sha256 就无法校验，因此未下载任何内容。",
             "请检查地址、令牌，以及含 manifest.json 的目录是否已挂载或已提供服务。",
         ),
@@ -302,12 +303,12 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "IDC-FETCH-006": Entry(
         en=Text(
-            "Another run holds {lock} of {model} {revision}; waited {waited} s.",
+            "Another run holds {lock} of {model} {revision}: {holder}; waited {waited} s.",
             "Two runs in one folder would spoil each other's files.",
             "Wait until it has ended, or raise lock_timeout.",
         ),
         zh=Text(
-            "另一个任务正持有 {model} {revision} 的锁 {lock}；已等待 {waited} 秒。",
+            "另一个任务正持有 {model} {revision} 的锁 {lock}：{holder}；已等待 {waited} 秒。",
             "两个任务同时写入同一目录会互相破坏文件。",
             "请等待其结束，或增大 lock_timeout。",
         ),
@@ -409,6 +410,63 @@ CATALOGUE: dict[str, Entry] = {
             "请指定含 config.json 的目录，或格式与 model_fetch 返回值相同的 JSON 文件。",
         ),
     ),
+    "IDC-FETCH-015": Entry(
+        en=Text("{model} {revision} is refused. Seen: {reasons}.",
+                "The model is gated or private, and the token is missing, wrong or not yet granted access; or a redirect is forbidden.",
+                "Accept the model's terms on its page with the token's account, then give the token; or name a mirror in sources."),
+        zh=Text("访问 {model} {revision} 被拒绝。实际情况：{reasons}。",
+                "该模型需要授权或为私有，而令牌缺失、错误或尚未获准；也可能是重定向被禁止。",
+                "请用令牌所属账号在模型页面接受条款，再提供令牌；或在 sources 中改用镜像。")),
+    "IDC-FETCH-016": Entry(
+        en=Text("No source knows {model} {revision}. Seen: {reasons}.",
+                "The name or the revision is another there, or the model is private and the token is missing.",
+                "Compare both with the model's page; hubs count commits apart, so a commit of one is unknown to the other."),
+        zh=Text("没有来源认识 {model} {revision}。实际情况：{reasons}。", "名称或版本在那里不同，或该模型为私有而缺少令牌。",
+                "请与模型页面核对两者；各平台的提交号互不相通。")),
+    "IDC-FETCH-017": Entry(
+        en=Text("The name of a source of {model} {revision} cannot be resolved. Seen: {reasons}.",
+                "DNS does not answer, or does not know the name.", "Check /etc/resolv.conf of this host, the name, and https_proxy if there is a proxy."),
+        zh=Text("无法解析 {model} {revision} 的来源名称。实际情况：{reasons}。", "DNS 没有应答，或不知道该名称。",
+                "请检查本机 /etc/resolv.conf、名称，以及使用代理时的 https_proxy。")),
+    "IDC-FETCH-018": Entry(
+        en=Text("TLS with a source of {model} {revision} failed. Seen: {reasons}.",
+                "Without a verified certificate anyone could be answering.", "Give the certificate authority in ca_path, and check this host's clock."),
+        zh=Text("与 {model} {revision} 的来源建立 TLS 失败。实际情况：{reasons}。", "证书未经验证，应答者可能是任何人。",
+                "请在 ca_path 指定证书颁发机构，并检查本机时钟。")),
+    "IDC-FETCH-019": Entry(
+        en=Text("The disk is full: {path}: {reason}.", "Something else filled it during the fetch; nothing was published, and what came is kept.",
+                "Free space or raise the quota, then run again: it goes on where it stopped."),
+        zh=Text("磁盘已满：{path}：{reason}。", "下载期间空间被其他内容占满；未发布任何内容，已下载的部分会保留。",
+                "请释放空间或提高配额后重新运行，将从中断处继续。")),
+    "IDC-FETCH-020": Entry(
+        en=Text("The store may not be written: {path}: {reason}.", "Nothing was published.",
+                "Run as root (become: true), and check the folder's owner and that the mount is not read-only."),
+        zh=Text("没有写入模型库的权限：{path}：{reason}。", "未发布任何内容。", "请以 root 运行（become: true），并检查目录属主以及挂载是否为只读。")),
+    "IDC-FETCH-021": Entry(
+        en=Text("The lock {lock} of {model} {revision} was taken over by another run.",
+                "This host gave no sign of life for {stale} s, so it counted as dead; nothing was published by this run.",
+                "Run again; if it happens again, look at the load of this host and of the file server."),
+        zh=Text("{model} {revision} 的锁 {lock} 已被另一个任务接管。", "本机有 {stale} 秒没有活动迹象，因此被视为已停止；本次未发布任何内容。",
+                "请重新运行；若再次发生，请检查本机和文件服务器的负载。")),
+    "IDC-FETCH-022": Entry(
+        en=Text("include and exclude leave none of the {count} files of {model} {revision}.", "There would be nothing to fetch.",
+                "Correct the patterns: * also stands for slashes, and without include all files are wanted."),
+        zh=Text("include 和 exclude 排除了 {model} {revision} 的全部 {count} 个文件。", "将没有可下载的内容。",
+                "请修改匹配模式：* 也匹配斜杠；不写 include 表示需要全部文件。")),
+    "IDC-FETCH-023": Entry(
+        en=Text("{option} cannot be used: {problem}.", "It would be asked for files of the model.", "Write it as http://host:port or https://host."),
+        zh=Text("{option} 不可用：{problem}。", "将向它请求模型文件。", "请写成 http://主机:端口 或 https://主机。")),
+    "IDC-FETCH-024": Entry(
+        en=Text("Every source has wrong bytes for {count} file(s) of {model} {revision}: {files}. Seen: {reasons}.",
+                "They are not what the list of files promises; the wrong bytes were deleted, and nothing was published.",
+                "Add a source with the right files and run again: the files already proven are kept."),
+        zh=Text("{model} {revision} 有 {count} 个文件在所有来源中内容都不正确：{files}。实际情况：{reasons}。",
+                "它们与文件清单不符；错误内容已删除，未发布任何内容。", "请增加内容正确的来源后重新运行：已校验的文件会保留。")),
+    "IDC-FETCH-030": Entry(
+        en=Text("{host} has only one half of a certificate for its store.",
+                "Wanted: model_store_tls_certificate and model_store_tls_key together, or neither.", "Set the other one too, or remove this one."),
+        zh=Text("{host} 的模型库证书只给出了一半。", "model_store_tls_certificate 和 model_store_tls_key 应同时设置，或都不设置。",
+                "请补上另一项，或去掉这一项。")),
     "IDC-LUKS-001": Entry(
         en=Text(
             "This host has no device mapper (/dev/mapper/control is missing), wanted for {devices}.",

@@ -1,43 +1,64 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The input and output of a model store: lock, fetch, prove, publish, remove. Private to this collection."""
+"""The input and output of a model store: fetch, prove, publish, remove. Private to this collection."""
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import errno
 import os
-import shutil
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Sequence, TypeVar
 
+from ansible_collections.idc.llm.plugins.module_utils._download import Line
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._fetch_choice import Chooser
+from ansible_collections.idc.llm.plugins.module_utils._fetch_engine import Brought, Engine, Ledger
+from ansible_collections.idc.llm.plugins.module_utils._hash_pool import cores, sha256_of_all
 from ansible_collections.idc.llm.plugins.module_utils._model_store import (
     MANIFEST,
+    NOTES,
+    PART,
+    PROGRESS,
     FetchPlan,
     FileEntry,
     Manifest,
     ManifestError,
     check_space,
-    human_bytes,
     parse_manifest,
     plan_fetch,
     right_sized,
+    select,
     some,
 )
-from ansible_collections.idc.llm.plugins.module_utils._source import Access, SourceError, join, open_stream, read, read_up_to
+from ansible_collections.idc.llm.plugins.module_utils._origin import Folder, HubOrigin, Origin
+from ansible_collections.idc.llm.plugins.module_utils._peers import Peers
+from ansible_collections.idc.llm.plugins.module_utils._progress import Progress
+from ansible_collections.idc.llm.plugins.module_utils._source import Access, Remote, SourceError, hub_of, patiently
+from ansible_collections.idc.llm.plugins.module_utils._store_files import (
+    Proof,
+    free_bytes,
+    in_threads,
+    make_folders,
+    place,
+    prove,
+    remove_tree,
+    sizes,
+    sync_folder,
+    write_text,
+)
 
-CHUNK = 4 << 20
-MANIFEST_LIMIT = 64 << 20
-Rejected = Dict[str, str]  # {source, path, reason}
-
-
-class Stopped(Exception):
-    """Another file's writing failed; this one is given up."""
+ENDPOINTS = {"hf": "https://huggingface.co", "modelscope": "https://modelscope.cn"}
+# what to say when all sources failed in the same way
+_FAILURES = {
+    "denied": "IDC-FETCH-015",
+    "unknown": "IDC-FETCH-016",
+    "dns": "IDC-FETCH-017",
+    "tls": "IDC-FETCH-018",
+    "wrong": "IDC-FETCH-024",
+}
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -70,11 +91,11 @@ class Store:
 
     def published(self) -> Manifest | None:
         """The published manifest, or None where there is none that can be read."""
-        try:
-            with open(os.path.join(self.path, MANIFEST), "rb") as stream:
-                return parse_manifest(stream.read())
-        except (OSError, ManifestError):
-            return None
+        return _read_manifest(self.path)
+
+    def wanted(self) -> Manifest | None:
+        """The manifest of the fetch under way, None where there is none that can be read."""
+        return _read_manifest(self.partial, proven=False)
 
     def complete(self) -> Manifest | None:
         """The published manifest if every file is there with its size (no weights are read), else None."""
@@ -83,165 +104,249 @@ class Store:
             return manifest
         return None
 
+    def save(self, manifest: Manifest, durable: bool = True) -> None:
+        """Write the partial folder's manifest."""
+        write_text(os.path.join(self.partial, MANIFEST), manifest.as_text(self.model, self.revision), durable)
 
-@dataclass
-class Fetch:
-    """One run's way to its sources, and what it met there. ``rejected`` rows are {source, path, reason}."""
 
-    sources: Sequence[str]
-    access: Access
+@dataclass(frozen=True)
+class Settings:
+    """How a run fetches; bytes, bytes a second, seconds."""
+
     jobs: int = 4
-    rejected: list[Rejected] = field(default_factory=list)
-    _dead: set[str] = field(default_factory=set)
-    _stop: threading.Event = field(default_factory=threading.Event)
+    retries: int = 5
+    limit_rate: int = 0
+    min_free: int = 0
+    include: Sequence[str] = ()
+    exclude: Sequence[str] | None = None
+    metrics_dir: str | None = None
+
+
+class Fetch:
+    """One run's way to its sources, and what it met there: ``rejected`` rows are {source, path, reason}."""
+
+    def __init__(
+        self,
+        sources: Sequence[str],
+        access: Access,
+        settings: Settings = Settings(),
+        model: str = "",
+        revision: str = "",
+        peers: Sequence[str] = (),
+        peer_self: str = "",
+        endpoints: dict[str, str] | None = None,
+        tokens: dict[str, str | None] | None = None,
+    ) -> None:
+        """``peer_self``: this host's store as its peers name it; with it they share the work. ``endpoints`` of the bare
+        names of hubs; ``tokens`` {kind: token} of hubs that take another than the rest."""
+        self.settings = settings
+        self.line = Line(settings.retries, settings.limit_rate)
+        self.ledger = Ledger()
+        self._me = peer_self.rstrip("/")
+        self.peers = Peers([url for url in peers if url.rstrip("/") != self._me], access, model, revision)
+        self.listed_by: Origin | None = None
+        self.origins: list[Origin] = []
+        for source in sources:
+            hub = hub_of(source, {**ENDPOINTS, **(endpoints or {})})
+            if hub:
+                own = replace(access, token=(tokens or {}).get(hub.kind, access.token))
+                self.origins.append(HubOrigin(source, hub, model, revision, own, self.patiently))
+            else:
+                self.origins.append(Folder(source, access, self.patiently))
+
+    @property
+    def rejected(self) -> list[dict[str, str]]:
+        """What a source gave wrongly or not at all, in the order it was met."""
+        return self.ledger.rejected
+
+    @property
+    def jobs(self) -> int:
+        """Streams at once."""
+        return max(1, self.settings.jobs)
+
+    def patiently(self, work: Callable[[], Answer]) -> Answer:
+        """``work``, again after failures that pass."""
+        return patiently(work, self.settings.retries, self.line.pause)
 
     def manifest(self, store: Store) -> Manifest:
-        """The manifest of the first source that has a good one; the sources before it are not asked for files."""
-        for source in self.sources:
+        """The wanted files by the first source that lists them; the sources before it are not asked for files."""
+        kinds = set()
+        for origin in self.origins:
             try:
-                return self._read_manifest(source)
+                listed = origin.listing()
+                self.listed_by = origin
+                wanted = select(listed, self.settings.include, self.settings.exclude)
+                if not wanted.files:
+                    raise IdcError("IDC-FETCH-022", model=store.model, revision=store.revision, count=len(listed.files))
+                return wanted
             except SourceError as exc:
-                self._reject(source, MANIFEST, exc.reason)
+                failure = exc
             except ManifestError as exc:
-                self._reject(source, MANIFEST, f"the manifest is refused: {exc}")
-            self._dead.add(source)
+                failure = SourceError(f"the manifest is refused: {exc}")
+            self.ledger.reject(origin.name, MANIFEST, failure)
+            self.ledger.dead.add(origin.name)
+            kinds.add(failure.kind)
         reasons = "; ".join("{source}: {reason}".format(**row) for row in self.rejected) or "no source is given"
         raise IdcError(
-            "IDC-FETCH-003", model=store.model, revision=store.revision, reasons=reasons, rejected=self.rejected
+            _code(kinds, "IDC-FETCH-003"), model=store.model, revision=store.revision, reasons=reasons, rejected=self.rejected
         )
 
-    def files(self, store: Store, entries: Sequence[FileEntry]) -> dict[str, str]:
-        """Bring the files into the partial folder, proven; returns {path: source}. Raises when one has no source."""
-        found = dict(zip((e.path for e in entries), in_threads(self.jobs, lambda e: self._file(store, e), entries)))
-        missing = [path for path, source in found.items() if source is None]
-        if missing:
-            raise IdcError(
-                "IDC-FETCH-005",
-                model=store.model,
-                revision=store.revision,
-                count=len(missing),
-                files=some(missing),
-                reasons="; ".join(
-                    "{path} from {source}: {reason}".format(**row)
-                    for row in self.rejected
-                    if row["path"] in (MANIFEST, missing[0])
-                ),
-                rejected=self.rejected,
-            )
-        return {path: source for path, source in found.items() if source is not None}
-
-    def _read_manifest(self, source: str) -> Manifest:
-        with open_stream(join(source, MANIFEST), self.access) as stream:
-            data = read_up_to(stream, MANIFEST_LIMIT + 1)
-        if len(data) > MANIFEST_LIMIT:
-            raise ManifestError(f"it is larger than {human_bytes(MANIFEST_LIMIT)}")
-        return parse_manifest(data)
-
-    def first(self, path: str, take: Callable[[str], Any]) -> tuple[str, Any] | None:
-        """The first source whose file at ``path`` is right, and what ``take`` makes of its URL; None where none is."""
-        for source in self.sources:
-            if self._stop.is_set():
-                raise Stopped()
-            if source in self._dead:
+    def first(self, entry: FileEntry, take: Callable[[Remote], Any]) -> tuple[str, Any] | None:
+        """The first source whose file is right, and what ``take`` makes of it; None where none is."""
+        for origin in self.origins:
+            if origin.name in self.ledger.dead:
                 continue
             try:
-                return source, take(join(source, path))
+                return origin.name, self.patiently(lambda origin=origin: take(origin.remote(entry)))  # type: ignore[misc]
             except SourceError as exc:
-                self._reject(source, path, exc.reason)
-                if exc.unreachable:
-                    self._dead.add(source)
-            except OSError:
-                self._stop.set()
-                raise
+                failure = exc
+            except ManifestError as exc:
+                failure = SourceError(str(exc), "unknown")
+            self.ledger.reject(origin.name, entry.path, failure)
+            if failure.dead:
+                self.ledger.dead.add(origin.name)
         return None
 
-    def _file(self, store: Store, entry: FileEntry) -> str | None:
-        target = os.path.join(store.partial, *entry.path.split("/"))
+    def files(self, store: Store, entries: Sequence[FileEntry], shared: Sequence[FileEntry], progress: Progress,
+              done: Callable[[FileEntry, Brought], None], have: Sequence[str] = ()) -> dict[str, Brought]:
+        """Bring the files into the partial folder, proven. Raises when one has no source.
 
-        def bring(url: str) -> None:
-            try:
-                self._download(url, target, entry)
-            except SourceError:
-                remove_file(target)
-                raise
+        ``shared``: all files of the revision, as every host counts them; ``have``: those that are here already.
+        """
+        hosts = sorted({*self.peers.names, self._me}) if self._me else []
+        chooser = Chooser([entry for entry in shared if entry.sha256], hosts, self._me, self.jobs)
+        engine = Engine(store.partial, self.origins, self.peers, chooser, self.line, self.ledger)
+        self.line.count = progress.count
+        engine.began, engine.done = progress.keep, done
+        engine.run(entries, self.jobs, have)
+        if engine.missing:
+            raise self._missing(store, [entry.path for entry in engine.missing])
+        return engine.found
 
-        found = self.first(entry.path, bring)
-        return found[0] if found else None
-
-    def _download(self, url: str, target: str, entry: FileEntry) -> None:
-        with open_stream(url, self.access) as stream:
-            make_folders(os.path.dirname(target))
-            remove_file(target)
-            digest, total = hashlib.sha256(), 0
-            with open(target, "xb", buffering=0) as out:
-                while True:
-                    data = read(stream, CHUNK)
-                    if not data:
-                        break
-                    if self._stop.is_set():
-                        raise Stopped()
-                    total += len(data)
-                    if total > entry.size:
-                        raise SourceError(f"it is longer than {entry.size} bytes")
-                    digest.update(data)
-                    _write_all(out, data)
-                if total != entry.size:
-                    raise SourceError(f"it is {total} bytes, wanted {entry.size}")
-                if digest.hexdigest() != entry.sha256:
-                    raise SourceError(f"its sha256 is {digest.hexdigest()}, wanted {entry.sha256}")
-                os.fchmod(out.fileno(), 0o644)
-                os.fsync(out.fileno())
-
-    def _reject(self, source: str, path: str, reason: str) -> None:
-        self.rejected.append({"source": source, "path": path, "reason": reason})
+    def _missing(self, store: Store, paths: Sequence[str]) -> IdcError:
+        reasons, kinds = self.ledger.about(paths[0])
+        return IdcError(
+            _code(kinds, "IDC-FETCH-005"),
+            model=store.model,
+            revision=store.revision,
+            count=len(paths),
+            files=some(paths),
+            reasons=reasons or "no source is left",
+            rejected=self.rejected,
+        )
 
 
-def fetch_and_publish(store: Store, fetch: Fetch, manifest: Manifest, min_free: int) -> tuple[Manifest, FetchPlan]:
+def _code(kinds: set[str], otherwise: str) -> str:
+    return _FAILURES.get(next(iter(kinds)), otherwise) if len(kinds) == 1 else otherwise
+
+
+def fetch_and_publish(store: Store, fetch: Fetch, manifest: Manifest) -> tuple[Manifest, FetchPlan]:
     """Bring what is missing and publish it in one rename, or nothing; the caller holds the lock."""
-    before = store.published()
-    came_from = {e.path: e.source for e in before.files if e.source} if before else {}
+    old = store.published() or store.wanted() or Manifest(())
     if os.path.isdir(store.path):  # published once, damaged since: what is still right is kept
         remove_tree(store.partial)
         os.rename(store.path, store.partial)
     make_folders(store.partial)
-    plan = plan_fetch(manifest, keep_proven(store.partial, manifest, fetch.jobs))
-    check_space(plan, free_bytes(store.partial), min_free, store.partial)
-    came_from = {e.path: came_from[e.path] for e in plan.kept if e.path in came_from}
-    came_from.update(fetch.files(store, plan.todo))
-    published = manifest.with_sources(came_from)
-    _write_manifest(store, published)
-    for folder, _folders, _files in os.walk(store.partial):
-        os.chmod(folder, 0o755)
-        _sync_folder(folder)
+    # what an earlier run learned by reading proves what it left, not what is read now
+    nameless = {(entry.path, entry.size) for entry in manifest.files if not entry.identity}
+    learned = {entry.path: entry.sha256 for entry in old.files if (entry.path, entry.size) in nameless}
+    with Progress(store.partial, store.model, store.revision, fetch.settings.metrics_dir) as progress:
+        progress.phase("proving", manifest.size, len(manifest.files))
+        proofs = keep_proven(store.partial, manifest.with_sha256(learned), fetch.jobs, lambda e: progress.keep(e.size, 1))
+        begun = sizes(store.partial, manifest, PART)
+        plan = plan_fetch(manifest, proofs, begun)
+        check_space(plan, free_bytes(store.partial), fetch.settings.min_free, store.partial)
+        from_before = {entry.path: entry.source for entry in old.files if entry.path in proofs}
+        current = manifest.with_sha256({path: proof.sha256 for path, proof in proofs.items()}).with_sources(from_before)
+        notebook = Notebook(store, current)
+        notebook.write()
+        progress.phase("fetching")
+
+        def done(entry: FileEntry, brought: Brought) -> None:
+            progress.finished()
+            notebook.note(entry, brought)
+
+        try:
+            fetch.files(store, plan.todo, manifest.files, progress, done, list(proofs))
+        finally:
+            notebook.write()
+        progress.phase("publishing")
+        published = notebook.manifest
+        store.save(published)
+        for folder, _folders, _files in os.walk(store.partial):
+            os.chmod(folder, 0o755)
+            sync_folder(folder)
+    fetch.line.alive()  # the lock is still this run's
     os.rename(store.partial, store.path)
-    _sync_folder(store.folder)
+    sync_folder(store.folder)
     return published, plan
 
 
-def keep_proven(partial: str, manifest: Manifest, jobs: int) -> list[str]:
-    """Re-hash what an earlier run left, delete all that is not exactly a file of the manifest; returns paths kept."""
-    for folder, folders, _files in os.walk(partial):
-        for path in [os.path.join(folder, name) for name in folders]:
+class Notebook:
+    """The partial folder's manifest, which learns the source and sha256 of each file that is finished."""
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._store = store
+        self._written = 0.0
+        self._lock = threading.Lock()
+
+    def note(self, entry: FileEntry, brought: Brought) -> None:
+        """One more file; written at most once a second."""
+        known = replace(entry, source=brought.source, sha256=brought.proof.sha256)
+        with self._lock:
+            files = tuple(known if e.path == entry.path else e for e in self.manifest.files)
+            self.manifest = replace(self.manifest, files=files)
+            if time.monotonic() - self._written > 1.0:
+                self.write()
+
+    def write(self) -> None:
+        """Put it on disk as it is now."""
+        self._written = time.monotonic()
+        self._store.save(self.manifest, durable=False)
+
+
+def keep_proven(partial: str, manifest: Manifest, jobs: int, kept: Callable[[FileEntry], None]) -> dict[str, Proof]:
+    """Re-hash what an earlier run left, delete all that is not a file of the manifest or the beginning of one.
+
+    Returns {path: proof} of what is right, and tells ``kept`` each.
+    """
+    for folder, folders, files in os.walk(partial):
+        for path in [os.path.join(folder, name) for name in folders + files]:
             if os.path.islink(path):
                 os.unlink(path)
-    have = sizes(partial, manifest)
-    wrong = {e.path for e in wrong_files(partial, [e for e in manifest.files if e.path in have], jobs)}
-    kept = [path for path in have if path not in wrong]
-    targets = {os.path.join(partial, *path.split("/")) for path in kept}
+
+    def check(entry: FileEntry) -> Proof | None:
+        proof = prove(place(partial, entry.path), entry) if entry.identity else None
+        if proof is None or proof.problem(entry):
+            return None
+        kept(entry)
+        return proof
+
+    there = sizes(partial, manifest)
+    found = in_threads(max(jobs, cores()), check, [entry for entry in manifest.files if entry.path in there])
+    proofs = {path: proof for path, proof in zip(there, found) if proof}
+    right = {place(partial, path) for path in proofs}
+    for entry in manifest.files:
+        if entry.path not in proofs:
+            right.update(place(partial, entry.path) + ending for ending in (PART, NOTES))
+    right.update(os.path.join(partial, name) for name in (MANIFEST, PROGRESS))
     for folder, folders, files in os.walk(partial, topdown=False):
         for name in files + folders:
             path = os.path.join(folder, name)
-            if name in files and path not in targets:
+            if name in files and path not in right:
                 os.unlink(path)
             elif name in folders and not os.listdir(path):
                 os.rmdir(path)
-    return kept
+    return proofs
 
 
 def wrong_files(folder: str, entries: Sequence[FileEntry], jobs: int) -> list[FileEntry]:
-    """Those of the files whose size or sha256 is not the manifest's; reads every byte, in threads."""
-    proven = in_threads(jobs, lambda entry: _is_right(folder, entry), entries)
-    return [entry for entry, right in zip(entries, proven) if not right]
+    """Those of the files whose size or sha256 is not the manifest's; reads every byte, in processes."""
+    there = sizes(folder, Manifest(tuple(entries)))
+    sized = {place(folder, e.path): e.size for e in entries if there.get(e.path) == e.size}
+    hashes = sha256_of_all(sized, jobs)
+    return [entry for entry in entries if hashes.get(place(folder, entry.path)) != entry.sha256]
 
 
 def verify(store: Store, jobs: int) -> Manifest:
@@ -271,127 +376,17 @@ def remove(store: Store) -> None:
         remove_tree(store.partial)
 
 
-@contextmanager
-def locked(store: Store, wait_s: float) -> Iterator[None]:
-    """Hold the revision's lock; waits up to ``wait_s`` seconds for another run, then refuses."""
-    make_folders(store.folder)
-    deadline = time.monotonic() + wait_s
-    descriptor = None
-    while descriptor is None:
-        descriptor = _try_lock(store.lock)
-        if descriptor is None:
-            if time.monotonic() >= deadline:
-                raise IdcError(
-                    "IDC-FETCH-006", model=store.model, revision=store.revision, lock=store.lock, waited=f"{wait_s:g}"
-                )
-            time.sleep(0.1)
+def disk_error(exc: OSError, root: str) -> IdcError:
+    """The catalogue's words for a disk that does not do as it should."""
+    codes = {errno.ENOSPC: "IDC-FETCH-019", errno.EDQUOT: "IDC-FETCH-019"}
+    codes.update(dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "IDC-FETCH-020"))
+    path = exc.filename if isinstance(exc.filename, str) else root
+    return IdcError(codes.get(exc.errno or 0, "IDC-FETCH-009"), path=path, reason=exc.strerror or str(exc))
+
+
+def _read_manifest(folder: str, proven: bool = True) -> Manifest | None:
     try:
-        yield
-    finally:
-        remove_file(store.lock)
-        os.close(descriptor)
-
-
-def _try_lock(path: str) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # the run that held it before removes the file: a lock on a removed file is worth nothing
-        if os.path.samestat(os.stat(path), os.fstat(descriptor)):
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(descriptor)
-    return None
-
-
-def sizes(folder: str, manifest: Manifest) -> dict[str, int]:
-    """{path: bytes} of the manifest's files that are regular files there."""
-    found = {}
-    for entry in manifest.files:
-        path = os.path.join(folder, *entry.path.split("/"))
-        if os.path.isfile(path) and not os.path.islink(path):
-            found[entry.path] = os.path.getsize(path)
-    return found
-
-
-def free_bytes(path: str) -> int:
-    """Bytes a fetch may use on the file system of the path or of its nearest folder that exists."""
-    while not os.path.isdir(path) and os.path.dirname(path) != path:
-        path = os.path.dirname(path)
-    answer = os.statvfs(path)
-    return answer.f_bavail * answer.f_frsize
-
-
-def make_folders(path: str) -> None:
-    """Create the folder and those above it that are missing, 0755 whatever the umask."""
-    if os.path.isdir(path):
-        return
-    make_folders(os.path.dirname(path))
-    try:
-        os.mkdir(path)
-        os.chmod(path, 0o755)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-
-
-def remove_file(path: str) -> None:
-    """Remove a file that may be absent."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def remove_tree(path: str) -> None:
-    """Remove a folder that may be absent."""
-    if os.path.isdir(path):
-        shutil.rmtree(path)
-
-
-def in_threads(jobs: int, work: Callable[[FileEntry], Any], entries: Sequence[FileEntry]) -> list[Any]:
-    """``work`` of each entry, in order; the first failure that is not a consequence of another is raised."""
-    with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(entries) or 1))) as pool:
-        futures = [pool.submit(work, entry) for entry in entries]
-    failures = [exc for exc in (future.exception() for future in futures) if exc is not None]
-    for failure in failures:
-        if not isinstance(failure, Stopped):
-            raise failure
-    return [future.result() for future in futures]
-
-
-def _is_right(folder: str, entry: FileEntry) -> bool:
-    path = os.path.join(folder, *entry.path.split("/"))
-    try:
-        if os.path.islink(path) or os.path.getsize(path) != entry.size:
-            return False
-        digest = hashlib.sha256()
-        with open(path, "rb", buffering=0) as stream:
-            while True:
-                data = stream.read(CHUNK)
-                if not data:
-                    return digest.hexdigest() == entry.sha256
-                digest.update(data)
-    except OSError:
-        return False
-
-
-def _write_all(out: Any, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[out.write(view):]
-
-
-def _write_manifest(store: Store, manifest: Manifest) -> None:
-    with open(os.path.join(store.partial, MANIFEST), "w", encoding="utf-8") as out:
-        out.write(manifest.as_text(store.model, store.revision))
-        out.flush()
-        os.fchmod(out.fileno(), 0o644)
-        os.fsync(out.fileno())
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with open(os.path.join(folder, MANIFEST), "rb") as stream:
+            return parse_manifest(stream.read(), proven)
+    except (OSError, ManifestError):
+        return None

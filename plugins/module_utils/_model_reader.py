@@ -4,13 +4,12 @@
 """Reading a model's metadata: config.json, index and safetensors headers, never the weights. Private."""
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any, Callable, Sequence
 from urllib.parse import quote
 
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
-from ansible_collections.idc.llm.plugins.module_utils._model_fetch import Fetch, in_threads
+from ansible_collections.idc.llm.plugins.module_utils._model_fetch import Fetch, Settings
 from ansible_collections.idc.llm.plugins.module_utils._model_metadata import (
     CONFIG,
     INDEX,
@@ -26,7 +25,8 @@ from ansible_collections.idc.llm.plugins.module_utils._model_metadata import (
     tally,
 )
 from ansible_collections.idc.llm.plugins.module_utils._model_store import FileEntry, Manifest, human_bytes, some
-from ansible_collections.idc.llm.plugins.module_utils._source import Access, SourceError, open_stream, read_up_to
+from ansible_collections.idc.llm.plugins.module_utils._source import Access, Remote, SourceError, read_up_to
+from ansible_collections.idc.llm.plugins.module_utils._store_files import Hash, in_threads
 
 WHOLE_LIMIT = 64 << 20  # bytes of config.json, the index (V3: 9 MB) or a file in metadata form
 FIRST_LOOK = 1 << 20  # bytes asked for at once: nearly every header fits, so that a shard costs one request
@@ -37,19 +37,19 @@ def describe(fetch: Fetch, manifest: Manifest, place: str) -> dict[str, Any]:
     entries = {entry.path: entry for entry in manifest.files}
     sources: list[str] = []
 
-    def read_all(paths: Sequence[str], take: Callable[[FileEntry, str], Any]) -> list[Any]:
+    def read_all(paths: Sequence[str], take: Callable[[FileEntry, Remote], Any]) -> list[Any]:
         used, values = _each(fetch, place, [entries[path] for path in paths], take)
         sources.extend(used)
         return values
 
     if CONFIG not in entries:
         raise IdcError("IDC-FETCH-012", place=place, missing=CONFIG)
-    config = read_all([CONFIG], lambda entry, url: parse_object(_whole(entry, url, fetch.access)))[0]
-    named = read_all([INDEX] if INDEX in entries else [], lambda entry, url: parse_index(_whole(entry, url, fetch.access)))
+    config = read_all([CONFIG], lambda entry, remote: parse_object(_whole(entry, remote)))[0]
+    named = read_all([INDEX] if INDEX in entries else [], lambda entry, remote: parse_index(_whole(entry, remote)))
     weights = choose_weights({path: entry.size for path, entry in entries.items()}, named[0] if named else None)
     if weights.missing:
         raise IdcError("IDC-FETCH-012", place=place, missing=some(weights.missing))
-    tallies = read_all(weights.shards, lambda entry, url: tally(read_header(url, entry.size, fetch.access)))
+    tallies = read_all(weights.shards, lambda entry, remote: tally(read_header(remote, entry.size)))
     source = f"{CONFIG} and {weights.basis} of {', '.join(dict.fromkeys(sources))}"
     return build(config, tallies if weights.shards else None, weights.bytes, weights.files, source)
 
@@ -62,7 +62,7 @@ def read_metadata(path: str, jobs: int = 4) -> dict[str, Any]:
     """
     try:
         if not os.path.isdir(path):
-            return check(parse_object(_up_to_limit(folder_source(path), Access())), path)
+            return check(parse_object(_up_to_limit(Remote(folder_source(path), Access()))), path)
         with os.scandir(path) as found:
             files = tuple(FileEntry(item.name, item.stat().st_size, "") for item in found if item.is_file())
     except SourceError as exc:
@@ -71,7 +71,12 @@ def read_metadata(path: str, jobs: int = 4) -> dict[str, Any]:
         raise IdcError("IDC-FETCH-014", path=path, problem=str(exc)) from exc
     except OSError as exc:
         raise IdcError("IDC-FETCH-014", path=path, problem=exc.strerror or str(exc)) from exc
-    return describe(Fetch((folder_source(path),), Access(), jobs), Manifest(files), path)
+    return describe(local(path, jobs), Manifest(files), path)
+
+
+def local(path: str, jobs: int) -> Fetch:
+    """A way to a folder of this host alone."""
+    return Fetch((folder_source(path),), Access(), Settings(jobs, retries=0))
 
 
 def folder_source(path: str) -> str:
@@ -80,18 +85,18 @@ def folder_source(path: str) -> str:
 
 
 def _each(
-    fetch: Fetch, place: str, entries: Sequence[FileEntry], take: Callable[[FileEntry, str], Any]
+    fetch: Fetch, place: str, entries: Sequence[FileEntry], take: Callable[[FileEntry, Remote], Any]
 ) -> tuple[list[str], list[Any]]:
     """``take`` of each file at the first source where it is right, several at once: sources, values."""
 
     def one(entry: FileEntry) -> tuple[str, Any] | None:
-        def attempt(url: str) -> Any:
+        def attempt(remote: Remote) -> Any:
             try:
-                return take(entry, url)
+                return take(entry, remote)
             except MetadataError as exc:
                 raise SourceError(str(exc)) from exc
 
-        return fetch.first(entry.path, attempt)
+        return fetch.first(entry, attempt)
 
     found = in_threads(fetch.jobs, one, entries)
     missing = [entry.path for entry, answer in zip(entries, found) if answer is None]
@@ -108,13 +113,13 @@ def _each(
     return [source for source, _value in found], [value for _source, value in found]
 
 
-def read_header(url: str, size: int, access: Access) -> dict[str, Any]:
+def read_header(remote: Remote, size: int) -> dict[str, Any]:
     """The header of a safetensors file of ``size`` bytes; reads no weights. Raises SourceError, MetadataError."""
     asked = min(FIRST_LOOK, size)
     while True:
-        with open_stream(url, access, first=asked) as stream:
-            length = header_length(read_up_to(stream, LENGTH_BYTES), size)
-            raw = read_up_to(stream, length)
+        with remote.open(count=asked) as opened:
+            length = header_length(read_up_to(opened.stream, LENGTH_BYTES), size)
+            raw = read_up_to(opened.stream, length)
         if len(raw) == length:
             return parse_header(raw, size)
         if asked >= LENGTH_BYTES + length:
@@ -122,19 +127,19 @@ def read_header(url: str, size: int, access: Access) -> dict[str, Any]:
         asked = LENGTH_BYTES + length
 
 
-def _whole(entry: FileEntry, url: str, access: Access) -> bytes:
-    data = _up_to_limit(url, access)
-    digest = hashlib.sha256(data).hexdigest()
-    if len(data) != entry.size:
-        raise SourceError(f"it is {len(data)} bytes, wanted {entry.size}")
-    if entry.sha256 and digest != entry.sha256:
-        raise SourceError(f"its sha256 is {digest}, wanted {entry.sha256}")
+def _whole(entry: FileEntry, remote: Remote) -> bytes:
+    data = _up_to_limit(remote)
+    state = Hash(entry)
+    state.update(data)
+    problem = state.proof().problem(entry)
+    if problem:
+        raise SourceError(problem)
     return data
 
 
-def _up_to_limit(url: str, access: Access) -> bytes:
-    with open_stream(url, access) as stream:
-        data = read_up_to(stream, WHOLE_LIMIT + 1)
+def _up_to_limit(remote: Remote) -> bytes:
+    with remote.open() as opened:
+        data = read_up_to(opened.stream, WHOLE_LIMIT + 1)
     if len(data) > WHOLE_LIMIT:
         raise SourceError(f"it is larger than {human_bytes(WHOLE_LIMIT)}")
     return data

@@ -12,17 +12,24 @@ version_added: 0.1.0
 author:
   - The idc.llm founders (@idc-llm)
 description:
-  - Fetches the files that a source's C(manifest.json) lists, several at once, and hashes them as the bytes arrive.
+  - Fetches a pinned revision from any of several sources, several files at once, and hashes the bytes as they arrive.
+  - A branch or tag of a hub is resolved to a commit once, at the start, and RV(commit) says which. What is published
+    stays as it is when the branch moves.
   - A revision is published in one rename under C(<root>/<model>/<revision>/), with a C(manifest.json) inside, when
-    every file has its size and sha256. Until then it grows in C(.partial-<revision>/) beside it. After a failed or
-    killed run the next one keeps the files that are whole and right, which it proves again by hashing them.
+    every file has its size and sha256 (small files of V(hf) have git's id instead). Until then it grows in
+    C(.partial-<revision>/) beside it. After a failed or killed run the next one proves again what is there, and goes on
+    from the last checkpoint of each unfinished file. Checkpoints are 16 MiB apart.
   - A file with wrong bytes is deleted, the next source is tried for it, and RV(rejected) says so.
   - A second run with O(state=present) reads no weights and asks no source. It compares the manifest with the sizes
     of the files. A revision with a file missing or of another size is repaired.
+  - Ansible shows nothing while a module runs. C(.partial-<revision>/progress.json) holds a C(line) for people with
+    bytes, rate, time left and source, renewed every 2 s, as for
+    C(watch -n 2 jq -r .line <root>/<model>/.partial-<revision>/progress.json).
   - Folders are made 0755 and files 0644, owned by the user who runs the module, so that the engine's user can read
     and not change them.
 extends_documentation_fragment:
   - idc.llm._common
+  - idc.llm._model_fetch
 options:
   model:
     description: The model as the hub names it, C(org/name).
@@ -32,16 +39,6 @@ options:
     description: The pinned revision, best a commit. One folder name, no slashes.
     type: str
     required: true
-  sources:
-    description:
-      - Where the files may come from, tried in this order.
-      - Each is V(file:///folder), V(http://host/folder) or V(https://host/folder), and holds C(manifest.json) with
-        C({"files":[{"path":, "size":, "sha256":}]}).
-      - The first good manifest counts. A later source serves only files that match it.
-      - Proxies are taken from the environment (C(https_proxy), C(no_proxy)).
-    type: list
-    elements: str
-    default: []
   root:
     description: The store's folder.
     type: path
@@ -62,33 +59,10 @@ options:
         no weights. A complete revision in the store is read without asking any source.
     type: bool
     default: false
-  jobs:
-    description: Files fetched, hashed or looked into at once.
-    type: int
-    default: 4
-  timeout:
-    description: Seconds without a byte before a source is given up.
-    type: int
-    default: 60
-  lock_timeout:
-    description: Seconds to wait for another run on the same revision before refusing.
-    type: int
-    default: 30
-  min_free:
-    description: Bytes that must stay free on the store's file system. Checked before the first byte is fetched.
-    type: int
-    default: 1073741824
-  token:
-    description:
-      - Sent to C(http) and C(https) sources as a bearer token, and to no host that they redirect to.
-    type: str
-  ca_path:
-    description: File or folder of CA certificates that C(https) sources are checked against, instead of the system's.
-    type: path
 attributes:
   check_mode:
     support: full
-    description: Tells files, bytes and source, and refuses for want of space. It reads manifests, but no weights.
+    description: Tells files, bytes and sources (RV(would_fetch)), and refuses for want of space. It reads no weights.
   diff_mode:
     support: full
     description: The published manifest before and after.
@@ -103,6 +77,14 @@ EXAMPLES = r"""
       - file:///srv/media/models/deepseek-r1
       - https://mirror.example.com/models/deepseek-r1
     token: "{{ model_store_token }}"
+
+- name: Bring it from the hubs in China, else from elsewhere, with what the neighbours have already
+  idc.llm.model_fetch:
+    model: deepseek-ai/DeepSeek-R1
+    revision: 56d4cbbb4d29f4355bab4b9a39ccb717a14ad5ad
+    sources: [modelscope, "hf+https://hf-mirror.example.com", hf]
+    peers: [http://10.0.0.2:8090, http://10.0.0.3:8090]
+    limit_rate: 500000000
 
 - name: Prove that every byte is still right
   idc.llm.model_fetch:
@@ -142,11 +124,28 @@ fetched_files:
   returned: success
   type: int
 fetched_bytes:
-  description: Bytes that were brought, or would be in check mode.
+  description: Bytes that were brought, or would be in check mode, without those of files that an earlier run began.
   returned: success
   type: int
+commit:
+  description: The commit that the revision stood for. Null where no source told it.
+  returned: success
+  type: str
+moved:
+  description: Whether the revision of what is published has become another commit. It is not changed for that.
+  returned: when O(state=present) asked a hub
+  type: bool
+hub_commit:
+  description: The commit that the revision stands for now. Null where the hub does not tell it (ModelScope).
+  returned: when O(state=present) asked a hub
+  type: str
+would_fetch:
+  description: C(path), C(size) in bytes and C(source) of each file that a run would bring.
+  returned: in check mode, when O(state=present) has something to do
+  type: list
+  elements: dict
 sources:
-  description: Sources that files came from. In check mode the one whose manifest counts.
+  description: Sources and peers that files came from, or would come from in check mode.
   returned: success
   type: list
   elements: str
@@ -192,8 +191,16 @@ manifest:
       description: The revision.
       type: str
       returned: success
+    commit:
+      description: The commit that the revision stood for, or null.
+      type: str
+      returned: success
+    license:
+      description: Path of the file with the licence, or null.
+      type: str
+      returned: success
     files:
-      description: C(path), C(size) in bytes, C(sha256), and C(source) (null where it is not known) of each file.
+      description: C(path), C(size) in bytes, C(sha256) and C(source) of each file, null where they are not known.
       type: list
       elements: dict
       returned: success
@@ -253,134 +260,79 @@ error:
   type: dict
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
-from ansible_collections.idc.llm.plugins.module_utils._model_fetch import (
-    Fetch,
-    Store,
-    fetch_and_publish,
-    free_bytes,
-    locked,
-    remove,
-    sizes,
-    verify,
-)
-from ansible_collections.idc.llm.plugins.module_utils._model_reader import describe, folder_source
-from ansible_collections.idc.llm.plugins.module_utils._model_store import (
-    Manifest,
-    check_names,
-    check_space,
-    plan_fetch,
-    right_sized,
-)
+from ansible_collections.idc.llm.plugins.module_utils._model_fetch import ENDPOINTS, Fetch, Settings, Store, disk_error
+from ansible_collections.idc.llm.plugins.module_utils._model_states import absent, listed, present, verified
+from ansible_collections.idc.llm.plugins.module_utils._model_store import check_names
 from ansible_collections.idc.llm.plugins.module_utils._source import Access, source_problem
 
 ARGUMENTS = {
     "model": {"type": "str", "required": True},
     "revision": {"type": "str", "required": True},
     "sources": {"type": "list", "elements": "str", "default": []},
+    "peers": {"type": "list", "elements": "str", "default": []},
+    "peer_self": {"type": "str"},
     "root": {"type": "path", "default": "/var/lib/idc_llm/store"},
     "state": {"type": "str", "choices": ["present", "verified", "absent", "listed"], "default": "present"},
     "metadata": {"type": "bool", "default": False},
+    "hf_endpoint": {"type": "str", "default": ENDPOINTS["hf"]},
+    "modelscope_endpoint": {"type": "str", "default": ENDPOINTS["modelscope"]},
+    "endpoint_only": {"type": "bool", "default": False},
+    "token": {"type": "str", "no_log": True},
+    "modelscope_token": {"type": "str", "no_log": True},
+    "ca_path": {"type": "path"},
+    "include": {"type": "list", "elements": "str", "default": []},
+    "exclude": {"type": "list", "elements": "str"},
     "jobs": {"type": "int", "default": 4},
+    "limit_rate": {"type": "int", "default": 0},
     "timeout": {"type": "int", "default": 60},
+    "retries": {"type": "int", "default": 5},
     "lock_timeout": {"type": "int", "default": 30},
     "min_free": {"type": "int", "default": 1073741824},
-    "token": {"type": "str", "no_log": True},
-    "ca_path": {"type": "path"},
+    "metrics_dir": {"type": "path"},
     "lang": {"type": "str", "choices": ["en", "zh"], "default": "en"},
 }
 
 
 def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The module's result for its arguments; raises IdcError."""
+    """The module's result for its arguments, those left out as by default; raises IdcError."""
+    params = {**{name: rule.get("default") for name, rule in ARGUMENTS.items()}, **params}
     check_names(params["model"], params["revision"])
     for number, source in enumerate(params["sources"], start=1):
         problem = source_problem(source)
         if problem:
             raise IdcError("IDC-FETCH-002", number=number, problem=problem)
+    named = [(f"peer number {number}", url) for number, url in enumerate(params["peers"], start=1)]
+    single = [(key, params[key]) for key in ("peer_self", "hf_endpoint", "modelscope_endpoint") if params[key]]
+    for option, url in [*named, *single]:
+        problem = source_problem(url) if url.startswith(("http://", "https://")) else "it is not an HTTP address"
+        if problem:
+            raise IdcError("IDC-FETCH-023", option=option, problem=problem)
     store = Store(params["root"], params["model"], params["revision"])
-    fetch = Fetch(
-        tuple(params["sources"]), Access(params["token"], params["ca_path"], params["timeout"]), max(1, params["jobs"])
-    )
+    fetch = _fetch(params)
     if params["state"] == "present":
-        return _present(store, fetch, params, check_mode)
+        return present(store, fetch, params["lock_timeout"], check_mode)
     if params["state"] == "absent":
-        return _absent(store, params, check_mode)
-    if params["state"] == "verified":
-        return _result(store, verify(store, fetch.jobs))
-    return _listed(store, fetch, params)
+        return absent(store, fetch, params["lock_timeout"], check_mode)
+    return verified(store, fetch) if params["state"] == "verified" else listed(store, fetch, params["metadata"])
 
 
-def _present(store: Store, fetch: Fetch, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    there = store.complete()
-    if there:
-        return _result(store, there)
-    before = store.published()
-    manifest = fetch.manifest(store)
-    source = next(s for s in fetch.sources if s not in {row["source"] for row in fetch.rejected})
-    if check_mode:
-        folder = store.path if before else store.partial
-        plan = plan_fetch(manifest, right_sized(manifest, sizes(folder, manifest)))
-        check_space(plan, free_bytes(folder), params["min_free"], folder)
-        after = manifest.with_sources({entry.path: source for entry in plan.todo})
-    else:
-        with locked(store, params["lock_timeout"]):
-            there = store.complete()
-            if there:  # another run brought it while this one waited
-                return _result(store, there)
-            after, plan = fetch_and_publish(store, fetch, manifest, params["min_free"])
-    used = {entry.source for entry in after.files if entry.source}
-    return dict(
-        _result(store, after),
-        changed=True,
-        fetched_files=len(plan.todo),
-        fetched_bytes=plan.size,
-        sources=[s for s in fetch.sources if s in used],
-        rejected=fetch.rejected,
-        diff=_diff(store, before, after),
-    )
-
-
-def _listed(store: Store, fetch: Fetch, params: dict[str, Any]) -> dict[str, Any]:
-    there = store.complete()
-    manifest = there or fetch.manifest(store)
-    result = dict(_result(store, manifest), manifest=manifest.as_dict(store.model, store.revision))
-    if params.get("metadata"):
-        reader = Fetch((folder_source(store.path),), Access(), fetch.jobs) if there else fetch
-        result["metadata"] = describe(reader, manifest, f"{store.model} {store.revision}")
-    return dict(result, rejected=fetch.rejected)
-
-
-def _absent(store: Store, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    before = store.published()
-    changed = os.path.isdir(store.path) or os.path.isdir(store.partial)
-    if changed and not check_mode:
-        with locked(store, params["lock_timeout"]):
-            remove(store)
-    return dict(_result(store, before or Manifest(())), changed=changed, diff=_diff(store, before, None))
-
-
-def _result(store: Store, manifest: Manifest) -> dict[str, Any]:
-    return {
-        "changed": False,
-        "path": store.path,
-        "files": len(manifest.files),
-        "bytes": manifest.size,
-        "fetched_files": 0,
-        "fetched_bytes": 0,
-        "sources": [],
-        "rejected": [],
-    }
-
-
-def _diff(store: Store, before: Manifest | None, after: Manifest | None) -> dict[str, str]:
-    texts = [m.as_text(store.model, store.revision) if m else "" for m in (before, after)]
-    header = os.path.join(store.path, "manifest.json")
-    return {"before": texts[0], "after": texts[1], "before_header": header, "after_header": header}
+def _fetch(params: dict[str, Any]) -> Fetch:
+    exclude = params["exclude"]
+    settings = Settings(
+        params["jobs"], max(0, params["retries"]), max(0, params["limit_rate"]), params["min_free"],
+        tuple(params["include"]), None if exclude is None else tuple(exclude), params["metrics_dir"],
+    )  # fmt: skip
+    access = Access(params["token"], params["ca_path"], params["timeout"], params["endpoint_only"])
+    endpoints = {"hf": params["hf_endpoint"], "modelscope": params["modelscope_endpoint"]}
+    tokens = {"modelscope": params["modelscope_token"]}
+    return Fetch(
+        params["sources"], access, settings, params["model"], params["revision"], params["peers"], params["peer_self"] or "",
+        endpoints, tokens,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -389,11 +341,11 @@ def main() -> None:
     try:
         module.exit_json(**run(module.params, module.check_mode))
     except IdcError as exc:
-        more = {key: exc.details[key] for key in ("rejected", "wrong") if key in exc.details}
-        module.fail_json(**dict(exc.as_result(module.params["lang"]), **more))
+        error = exc
     except OSError as exc:
-        error = IdcError("IDC-FETCH-009", path=exc.filename or module.params["root"], reason=exc.strerror or str(exc))
-        module.fail_json(**error.as_result(module.params["lang"]))
+        error = disk_error(exc, module.params["root"])
+    more = {key: error.details[key] for key in ("rejected", "wrong") if key in error.details}
+    module.fail_json(**dict(error.as_result(module.params["lang"]), **more))
 
 
 if __name__ == "__main__":

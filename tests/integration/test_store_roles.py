@@ -1,10 +1,9 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Roles that know accelerators, disks and models, run by ansible-playbook on this machine in a folder of their own."""
+"""Roles that know accelerators and disks, run by ansible-playbook on this machine in a folder of their own."""
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,19 +17,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the roles make root's files")
-
-
-@pytest.fixture
-def source(tmp_path):
-    """A file source of two files."""
-    folder = tmp_path / "media"
-    folder.mkdir()
-    rows = []
-    for name, data in (("config.json", b"{}"), ("model.safetensors", b"w" * 1000)):
-        (folder / name).write_bytes(data)
-        rows.append({"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
-    (folder / "manifest.json").write_text(json.dumps({"files": rows}))
-    return folder
 
 
 @pytest.fixture
@@ -56,41 +42,6 @@ def play(tmp_path):
         return done.returncode, output, {k: int(v) for k, v in (p.split("=") for p in recap.split(":", 1)[1].split())}
 
     return run
-
-
-def store_variables(tmp_path, source, path=None):
-    root = tmp_path / "store"
-    row = {"model": "demo/tiny", "revision": "r1", "sources": [source.as_uri()]}
-    row["path"] = path or str(root / "demo/tiny/r1")
-    plan = {"stores": {"box": [row]}}
-    return {"model_store_root": str(root), "model_store_min_free_bytes": 0, "idc_llm_plan": plan}
-
-
-def test_model_store_checks_brings_and_changes_nothing_again(tmp_path, source, play):
-    variables = store_variables(tmp_path, source)
-    rc, output, recap = play("idc.llm.model_store", "--check", "--diff", **variables)
-    assert (rc, recap["changed"]) == (0, 2), output
-    assert "model.safetensors" in output
-    assert not (tmp_path / "store").exists()
-    rc, output, recap = play("idc.llm.model_store", model_store_token="hub-secret-1", **variables)
-    assert (rc, recap["changed"]) == (0, 2), output
-    assert (tmp_path / "store/demo/tiny/r1/model.safetensors").stat().st_size == 1000
-    rc, output, recap = play("idc.llm.model_store", "-vvv", model_store_token="hub-secret-1", **variables)
-    assert (rc, recap["changed"]) == (0, 0), output
-    assert "hub-secret-1" not in output
-
-
-def test_model_store_skips_a_host_without_a_row(tmp_path, play):
-    rc, output, recap = play("idc.llm.model_store", model_store_root=str(tmp_path / "s"), idc_llm_plan={"stores": {}})
-    assert (rc, recap["changed"]) == (0, 0), output
-    assert not (tmp_path / "s").exists()
-
-
-def test_model_store_refuses_a_plan_with_another_root(tmp_path, source, play):
-    variables = store_variables(tmp_path, source, path="/elsewhere/demo/tiny/r1")
-    rc, output, recap = play("idc.llm.model_store", **variables)
-    assert (rc, recap["failed"], recap["changed"]) == (2, 1, 0)
-    assert "IDC-FETCH-010" in output
 
 
 def test_acceptance_writes_its_verdict_once(tmp_path, play):

@@ -44,7 +44,10 @@ class Handler(SimpleHTTPRequestHandler):
         self.server.seen.append((self.path, self.headers.get("Authorization")))
         self.server.ranges.append((self.path, self.headers.get("Range")))
         redirect = self.server.redirect
-        if redirect:
+        if self.server.busy and not self.path.endswith(("/", ".json")):
+            self.server.busy -= 1
+            self.send_error(503)
+        elif redirect:
             self.send_response(302)
             self.send_header("Location", redirect + self.path)
             self.end_headers()
@@ -81,6 +84,20 @@ class Handler(SimpleHTTPRequestHandler):
             stream.seek(start)
             self.copyfile(BytesIO(stream.read(end - start + 1)), self.wfile)
 
+    def list_directory(self, path):
+        """As nginx does with autoindex_format json: hidden names are left out, and names that it may not give are not."""
+        rows = []
+        for item in sorted(Path(path).iterdir()):
+            if not item.name.startswith("."):
+                more = {"type": "directory"} if item.is_dir() else {"type": "file", "size": item.stat().st_size}
+                rows.append({"name": item.name, "mtime": "Sun, 22 Nov 2026 08:00:00 GMT", **more})
+        data = json.dumps(rows).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        return BytesIO(data)
+
     def copyfile(self, source, outputfile):
         try:
             super().copyfile(source, outputfile)
@@ -95,12 +112,13 @@ class Handler(SimpleHTTPRequestHandler):
 def serving(folder):
     """A running server of the folder with .url, .seen (path, authorization), .ranges (path, Range) and its faults.
 
-    ``ranged`` False ignores Range and sends all; ``cut`` holds the paths whose client hung up before the end.
+    ``busy``: so many files are refused with 503 first. ``ranged`` False ignores Range and sends all; ``cut`` holds the
+    paths whose client hung up before the end.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     server.seen, server.truncated, server.stalled, server.redirect = [], set(), set(), None
     server.ranges, server.cut, server.ranged, server.content_range = [], set(), True, None
-    server.release = threading.Event()
+    server.release, server.busy = threading.Event(), 0
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:

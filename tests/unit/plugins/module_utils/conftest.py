@@ -34,6 +34,7 @@ def fetch(tmp_path):
             "timeout": 5,
             "lock_timeout": 0,
             "min_free": 0,
+            "retries": 0,
             "token": None,
             "ca_path": None,
         }

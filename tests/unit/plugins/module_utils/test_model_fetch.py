@@ -10,7 +10,7 @@ import os
 import time
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils import _model_fetch
+from ansible_collections.idc.llm.plugins.module_utils import _model_fetch, _source
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 from tests.support.model_source import FILES, REVISION, contents, published, write_source
@@ -45,8 +45,9 @@ def test_a_second_run_reads_no_weights_and_asks_no_source(tmp_path, fetch, monke
     def opened(*_args, **_kwargs):
         raise AssertionError("no weights and no source may be read")
 
-    monkeypatch.setattr(_model_fetch, "open_stream", opened)
-    monkeypatch.setattr(_model_fetch, "_is_right", opened)
+    monkeypatch.setattr(_source.Remote, "open", opened)
+    monkeypatch.setattr(_model_fetch, "prove", opened)
+    monkeypatch.setattr(_model_fetch, "sha256_of_all", opened)
     result = fetch("http://127.0.0.1:9/gone")
     assert (result["changed"], result["files"], result["fetched_bytes"]) == (False, 4, 0)
 
@@ -89,10 +90,10 @@ def test_nothing_is_published_when_the_only_source_is_wrong(tmp_path, fetch, mod
     source = write_source(tmp_path / "bad", {**FILES, "config.json": data}, listed=FILES).as_uri()
     with pytest.raises(IdcError, match=reason) as caught:
         fetch(source)
-    assert caught.value.code == "IDC-FETCH-005"
+    assert caught.value.code == "IDC-FETCH-024"
     assert caught.value.details["rejected"][0]["path"] == "config.json"
     assert not (model / REVISION).exists()
-    assert not (model / f".partial-{REVISION}" / "config.json").exists()
+    assert [p.name for p in (model / f".partial-{REVISION}").glob("config.json*")] == []
 
 
 def test_a_missing_file_is_404_and_what_is_proven_is_kept(tmp_path, fetch, model, serve):

@@ -4,10 +4,10 @@
 """model_fetch: check mode, repair, the other states, locks, a failing disk, a killed run."""
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils import _model_fetch, _source
+from ansible_collections.idc.llm.plugins.module_utils import _download, _source
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._fetch_lock import locked
 
 from tests.support.model_source import FILES, REVISION, published, write_source
 
@@ -100,30 +101,22 @@ def test_listed_asks_the_source_and_writes_nothing_or_reads_the_store(tmp_path, 
 
 def test_a_second_run_on_the_same_revision_is_refused_or_waits(tmp_path, fetch, model):
     source = write_source(tmp_path / "src").as_uri()
-    model.mkdir(parents=True)
-    with open(model / f".lock-{REVISION}", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(IdcError, match="IDC-FETCH-006"):
-            fetch(source)
-        threading.Timer(0.4, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
-        assert fetch(source, lock_timeout=10)["changed"] is True
+    ended = threading.Event()
+
+    def hold():
+        with locked(str(model / f".lock-{REVISION}"), 0):
+            ended.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    while not (model / f".lock-{REVISION}").exists():
+        time.sleep(0.01)
+    with pytest.raises(IdcError, match=rf"IDC-FETCH-006.*process {os.getpid()} on {socket.gethostname()}, since 2"):
+        fetch(source)
+    threading.Timer(0.4, ended.set).start()
+    assert fetch(source, lock_timeout=20)["changed"] is True
+    holder.join()
     assert published(model) == FILES
-
-
-@pytest.mark.parametrize("made_again", [False, True])
-def test_a_lock_on_a_removed_file_is_worth_nothing(tmp_path, monkeypatch, made_again):
-    lock = tmp_path / "lock"
-    take = fcntl.flock
-
-    def flock(descriptor, how):
-        take(descriptor, how)
-        lock.unlink()
-        if made_again:
-            (tmp_path / "other").write_text("")
-            (tmp_path / "other").rename(lock)
-
-    monkeypatch.setattr(_model_fetch.fcntl, "flock", flock)
-    assert _model_fetch._try_lock(str(lock)) is None
 
 
 def test_many_runs_at_once_publish_once(tmp_path, fetch, model):
@@ -139,10 +132,10 @@ def test_many_runs_at_once_publish_once(tmp_path, fetch, model):
 
 
 def test_a_disk_that_fails_stops_the_run(tmp_path, fetch, model, monkeypatch):
-    def full(_out, _data):
+    def full(_part, _data):
         raise OSError(28, "No space left on device", "/x")
 
-    monkeypatch.setattr(_model_fetch, "_write_all", full)
+    monkeypatch.setattr(_download.Part, "write", full)
     with pytest.raises(OSError, match="No space left"):
         fetch(write_source(tmp_path / "src").as_uri())
     assert not (model / REVISION).exists()

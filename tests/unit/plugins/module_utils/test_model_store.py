@@ -16,6 +16,7 @@ from ansible_collections.idc.llm.plugins.module_utils._model_store import (
     parse_manifest,
     plan_fetch,
     right_sized,
+    select,
 )
 
 SHA = "a" * 64
@@ -40,7 +41,7 @@ def test_a_published_manifest_reads_back():
 @pytest.mark.parametrize(
     "path",
     ["../x", "a/../../x", "/etc/passwd", "", "a//b", "./a", "a/.", "a/", "a\\b", "a\nb", "a\0b", "manifest.json", 7,
-     "x" * 256],
+     "x" * 246, "a.part", "b/a.part.json", "progress.json"],
 )  # fmt: skip
 def test_unsafe_paths_are_refused(path):
     with pytest.raises(ManifestError, match="safe relative path"):
@@ -110,3 +111,46 @@ def test_nothing_to_bring_needs_no_space():
 )
 def test_human_bytes(count, text):
     assert human_bytes(count) == text
+
+
+def entries(*paths):
+    return parse_manifest(manifest_text(*({"path": path} for path in paths)))
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "left"),
+    [
+        ([], None, ["a.json", "m.safetensors", "sub/b.json"]),
+        ([], [], ["a.json", "m.bin", "m.safetensors", "original/c.json", "sub/b.json"]),
+        (["*.json"], None, ["a.json", "sub/b.json"]),
+        (["sub/", "m.*"], [], ["m.bin", "m.safetensors", "sub/b.json"]),
+        ([], ["*"], []),
+        (["*.JSON"], None, []),
+    ],
+)
+def test_what_is_wanted_of_a_list(include, exclude, left):
+    manifest = entries("a.json", "m.bin", "m.safetensors", "original/c.json", "sub/b.json")
+    assert [entry.path for entry in select(manifest, include, exclude).files] == left
+
+
+def test_duplicates_are_wanted_where_there_is_nothing_else():
+    manifest = entries("config.json", "pytorch_model.bin")
+    assert select(manifest, [], None) == manifest
+
+
+def test_a_fetch_under_way_may_not_know_every_sha256():
+    text = json.dumps({"commit": "c" * 40, "files": [{"path": "LICENSE.txt", "size": 1, "sha256": None}]})
+    with pytest.raises(ManifestError, match="no sha256"):
+        parse_manifest(text)
+    manifest = parse_manifest(text, proven=False)
+    assert (manifest.files[0].sha256, manifest.files[0].identity, manifest.license) == ("", "", "LICENSE.txt")
+    assert manifest.as_dict("o/n", "r")["files"][0]["sha256"] is None
+    known = manifest.with_sha256({"LICENSE.txt": SHA})
+    assert (known.files[0].identity, known.commit) == ("sha256:" + SHA, "c" * 40)
+    assert parse_manifest(known.as_text("o/n", "r")) == known
+
+
+def test_what_unfinished_files_have_is_not_brought_again():
+    manifest = parse_manifest(manifest_text({"path": "a", "size": 10}, {"path": "b", "size": 5}, {"path": "c", "size": 7}))
+    plan = plan_fetch(manifest, ["c"], {"a": 4, "b": 99, "c": 3})
+    assert (plan.begun, plan.size, [e.path for e in plan.todo]) == (9, 6, ["a", "b"])

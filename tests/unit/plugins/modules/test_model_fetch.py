@@ -10,6 +10,7 @@ import json
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.idc.llm.plugins.doc_fragments._model_fetch import ModuleDocFragment
 from ansible_collections.idc.llm.plugins.module_utils._model_metadata import build, tally
 from ansible_collections.idc.llm.plugins.modules import model_fetch
 
@@ -50,7 +51,7 @@ def test_a_failure_has_code_sentence_and_what_was_rejected(tmp_path, source, cap
         capsys, model="demo/tiny", revision="r1", sources=[source.as_uri()], root=str(tmp_path / "s"), min_free=0
     )
     assert rc == 1
-    assert result["error"]["code"] == "IDC-FETCH-005"
+    assert result["error"]["code"] == "IDC-FETCH-024"
     assert result["rejected"][0]["path"] == "config.json"
     assert "config.json" in result["msg"]
 
@@ -101,6 +102,7 @@ def test_the_token_is_never_shown(tmp_path, source, capsys):
 
 def test_the_documentation_names_the_arguments_with_their_types_and_defaults():
     documented = yaml.safe_load(model_fetch.DOCUMENTATION)["options"]
+    documented.update(yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"])
     spec = {name: rule for name, rule in model_fetch.ARGUMENTS.items() if name != "lang"}
     assert set(documented) == set(spec)
     for name, rule in spec.items():

@@ -1,0 +1,282 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How fast weights reach every node: N network namespaces and an origin on links of one rate, both ways (tc tbf at both ends).
+
+Needs root, ip, tc and nginx; libtorrent where ``--torrent-python`` has it. Ideal is bytes / link rate; the measured time runs
+from the first node's start until the last has proven every file, by sha256. Ends with one line for programs.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+NGINX = """daemon off; worker_processes 1; pid {home}/nginx.pid; error_log {home}/error.log crit;
+events {{ worker_connections 512; }}
+http {{ log_format ends '$msec $status $request_time $uri'; access_log {home}/access.log ends;
+sendfile on; tcp_nopush on; keepalive_requests 100000;
+client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3; uwsgi_temp_path {home}/t4;
+scgi_temp_path {home}/t5; limit_conn_zone $server_name zone=streams:1m;
+server {{ listen {address}:8090; server_name store; root {store};
+location ~ /$ {{ autoindex on; autoindex_format json; access_log off; }}
+location ~ \\.part$ {{ return 403; }}
+location / {{ limit_conn_log_level info; limit_conn streams {limit}; limit_conn_status 503; }} }} }}
+"""
+
+
+class Lab:
+    """Namespaces, links and processes; all that it began ends with it. Node 0 is the origin."""
+
+    def __init__(self, nodes: int, rate_mbit: float, work: Path) -> None:
+        self.nodes, self.work, self.prefix = nodes, work, f"idcb{os.getpid()}"
+        self.rate = f"{int(rate_mbit * 1000)}kbit"
+        self.spaces: list[str] = []
+        self.running: list[subprocess.Popen] = []
+
+    def __enter__(self) -> Lab:
+        try:
+            self.bridge = self.space("br")
+            ip("-n", self.bridge, "link", "add", "br0", "type", "bridge")
+            ip("-n", self.bridge, "link", "set", "br0", "up")
+            for node in range(self.nodes + 1):
+                name = self.space(str(node))
+                ip("-n", self.bridge, "link", "add", f"v{node}", "type", "veth", "peer", "name", "eth0", "netns", name)
+                ip("-n", self.bridge, "link", "set", f"v{node}", "master", "br0", "up")
+                ip("-n", name, "addr", "add", f"{self.address(node)}/24", "dev", "eth0")
+                ip("-n", name, "link", "set", "eth0", "up")
+                ip("-n", name, "link", "set", "lo", "up")
+                for space, device in ((self.bridge, f"v{node}"), (name, "eth0")):
+                    shape = ["root", "tbf", "rate", self.rate, "burst", "128kb", "latency", "20ms"]
+                    subprocess.run(["tc", "-n", space, "qdisc", "add", "dev", device, *shape], check=True)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        for process in self.running:
+            stop(process)
+        for name in self.spaces:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+    def space(self, name: str) -> str:
+        full = f"{self.prefix}{name}"
+        ip("netns", "add", full)
+        self.spaces.append(full)
+        return full
+
+    def address(self, node: int) -> str:
+        return f"10.77.0.{node + 1}"
+
+    def url(self, node: int) -> str:
+        return f"http://{self.address(node)}:8090"
+
+    def start(self, node: int, *command: str) -> subprocess.Popen:
+        env = {**os.environ, "PYTHONPATH": str(ROOT / ".collections"), "PYTHONDONTWRITEBYTECODE": "1"}
+        run = ["ip", "netns", "exec", f"{self.prefix}{node}", *command]
+        process = subprocess.Popen(run, env=env, start_new_session=True)
+        self.running.append(process)
+        return process
+
+    def serve(self, node: int, store: Path, limit: int) -> subprocess.Popen:
+        home = self.work / f"nginx{node}"
+        home.mkdir()
+        text = NGINX.format(home=home, address=self.address(node), store=store, limit=limit)
+        (home / "nginx.conf").write_text("user root;\n" + text)
+        return self.start(node, "nginx", "-c", str(home / "nginx.conf"), "-p", str(home), "-e", str(home / "error.log"))
+
+    def kill(self, node: int, *processes: subprocess.Popen) -> None:
+        """As if its cable were pulled: nobody is told."""
+        ip("-n", f"{self.prefix}{node}", "link", "set", "eth0", "down")
+        for process in processes:
+            stop(process)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def stop(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a group of its own
+        process.wait()
+
+
+def make_files(folder: Path, count: int, size: int) -> list[dict]:
+    folder.mkdir(parents=True)
+    rows = []
+    for number in range(1, count + 1):
+        name, data = f"model-{number:05d}-of-{count:05d}.safetensors", os.urandom(size)
+        (folder / name).write_bytes(data)
+        rows.append({"path": name, "size": size, "sha256": hashlib.sha256(data).hexdigest()})
+    return rows
+
+
+def wait(results: dict[int, Path], processes: list[subprocess.Popen], limit_s: float) -> dict[int, dict]:
+    """{node: its result}; raises when one is not there in time."""
+    end, said = time.time() + limit_s, time.time()
+    while not all(path.exists() for path in results.values()):
+        if time.time() > end:
+            missing = [node for node, path in results.items() if not path.exists()]
+            raise SystemExit(f"distribute: nodes {missing} did not finish in {limit_s:.0f} s")
+        if time.time() - said > 15:
+            said = time.time()
+            print(f"  ... {sum(path.exists() for path in results.values())} of {len(results)} nodes are done", flush=True)
+        time.sleep(0.05)
+    time.sleep(0.2)
+    return {node: json.loads(path.read_text()) for node, path in results.items()}
+
+
+def ours(args: argparse.Namespace, nodes: int, rows: list[dict], source: Path, mode: str) -> dict:
+    """One run. ``mode``: share, origin (no peers), dead (node 3 vanishes in the middle), liar (node 3 serves wrong bytes)."""
+    ideal = sum(row["size"] for row in rows) * 8 / args.rate / 1e6
+    work = Path(tempfile.mkdtemp(prefix="distribute-", dir=args.work))
+    try:
+        with Lab(nodes, args.rate, work) as lab:
+            lab.serve(0, source, 1000)
+            servers, fetchers, results = {}, {}, {}
+            rng = random.Random(args.seed)
+            hosts = [] if mode == "origin" else [lab.url(node) for node in range(1, nodes + 1)]
+            for node in range(1, nodes + 1):
+                folder = work / f"store{node}"
+                folder.mkdir()
+                servers[node] = lab.serve(node, folder, args.limit)
+            time.sleep(1.0)
+            cpu = cpu_times()
+            for node in range(1, nodes + 1):
+                results[node] = work / f"result{node}.json"
+                config = {"files": rows, "hosts": hosts, "me": lab.url(node), "origin": lab.url(0),
+                          "folder": str(work / f"store{node}"), "jobs": args.jobs, "origin_streams": args.origin_streams,
+                          "timeout": 60.0 if mode == "origin" else 5.0, "lie": mode == "liar" and node == 3,
+                          "delay": rng.random() * args.stagger, "result": str(results[node])}
+                (work / f"config{node}.json").write_text(json.dumps(config))
+                fetchers[node] = lab.start(node, args.python, str(HERE / "share.py"), str(work / f"config{node}.json"))
+            if mode == "dead":
+                time.sleep(ideal / 2)
+                lab.kill(3, servers[3], fetchers[3])
+                del results[3], fetchers[3]
+            found = wait(results, list(fetchers.values()), ideal * (nodes + 4) + 60)
+            busy = cpu_used(cpu)
+            wrong = [node for node in results if not (mode == "liar" and node == 3) and not proven(work / f"store{node}", rows)]
+            if wrong:
+                raise SystemExit(f"distribute: nodes {wrong} hold wrong files")
+            log = (work / "nginx0" / "access.log").read_text().splitlines()
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    took = max(row["end"] for row in found.values()) - min(row["begin"] for row in found.values())
+    given = [line for line in log if line.endswith(".safetensors")]
+    pulls, begin = len(given), min(row["begin"] for row in found.values())
+    if args.debug and given:
+        print("origin:", *(f"{float(line.split()[0]) - begin:.1f}({line.split()[2]})" for line in given))
+        for node, row in found.items():
+            print(f"node {node}: {row['end'] - begin:.1f} s, {row['count']}, at", *(f"{when - begin:.1f}" for when in row["times"]))
+    own = sum(row["cpu"] for row in found.values()) / took / (os.cpu_count() or 1)
+    return {"took": took, "ratio": took / ideal, "pulls": pulls / len(rows), "cpu": busy, "own": own,
+            "wrong": sum(row["count"].get("wrong", 0) for row in found.values())}
+
+
+def torrent(args: argparse.Namespace, nodes: int, rows: list[dict], source: Path) -> dict:
+    """libtorrent, every node told of every other."""
+    ideal = sum(row["size"] for row in rows) * 8 / args.rate / 1e6
+    work = Path(tempfile.mkdtemp(prefix="distribute-", dir=args.work))
+    try:
+        meta = work / "files.torrent"
+        subprocess.run([args.torrent_python, str(HERE / "torrent.py"), "make", str(source), str(meta)], check=True)
+        with Lab(nodes, args.rate, work) as lab:
+            results, rng = {}, random.Random(args.seed)
+            cpu = cpu_times()
+            for node in range(nodes + 1):
+                folder = source.parent if node == 0 else work / f"store{node}"
+                folder.mkdir(exist_ok=True)
+                others = [lab.address(other) for other in range(nodes + 1) if other != node]
+                config = {"torrent": str(meta), "folder": str(folder), "address": lab.address(node), "others": others,
+                          "seed": node == 0, "result": str(work / f"result{node}.json")}
+                (work / f"config{node}.json").write_text(json.dumps(config))
+                lab.start(node, args.torrent_python, str(HERE / "torrent.py"), str(work / f"config{node}.json"))
+                if node:
+                    results[node] = Path(config["result"])
+                    time.sleep(rng.random() * args.stagger / nodes)
+            found = wait(results, [], ideal * 10 + 60)
+            busy = cpu_used(cpu)
+            if not all(proven(work / f"store{node}" / source.name, rows) for node in results):
+                raise SystemExit("distribute: libtorrent's files are wrong")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    took = max(row["end"] for row in found.values()) - min(row["begin"] for row in found.values())
+    return {"took": took, "ratio": took / ideal, "pulls": None, "cpu": busy, "own": 0.0, "wrong": 0}
+
+
+def proven(folder: Path, rows: list[dict]) -> bool:
+    return all(hashlib.sha256((folder / row["path"]).read_bytes()).hexdigest() == row["sha256"] for row in rows)
+
+
+def cpu_times() -> tuple[float, float]:
+    values = [float(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(values), values[3] + values[4]
+
+
+def cpu_used(before: tuple[float, float]) -> float:
+    total, idle = cpu_times()
+    return 1 - (idle - before[1]) / max(1.0, total - before[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", type=int, nargs="*", default=[8, 16])
+    parser.add_argument("--rate", type=float, default=200, help="Mbit/s of every link, both ways")
+    parser.add_argument("--files", type=int, default=40)
+    parser.add_argument("--file-mb", type=float, default=10)
+    parser.add_argument("--jobs", type=int, default=3)
+    parser.add_argument("--origin-streams", type=int, default=4, help="of the whole fleet")
+    parser.add_argument("--limit", type=int, default=2, help="streams that a node's server gives at once")
+    parser.add_argument("--stagger", type=float, default=1.0, help="seconds within which the nodes start")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--modes", nargs="*", default=["share", "dead", "liar", "torrent", "origin"])
+    parser.add_argument("--debug", action="store_true", help="when each file came, and how the origin's streams ended")
+    parser.add_argument("--work", default=None)
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--torrent-python", default=sys.executable, help="a python that can import libtorrent")
+    args = parser.parse_args()
+    base = Path(tempfile.mkdtemp(prefix="distribute-origin-", dir=args.work))
+    line = []
+    try:
+        rows = make_files(base / "model", args.files, int(args.file_mb * 1e6))
+        ideal = sum(row["size"] for row in rows) * 8 / args.rate / 1e6
+        print(f"{args.files} files of {args.file_mb:g} MB, links of {args.rate:g} Mbit/s, ideal {ideal:.1f} s")
+        print("nodes work        ideal s   took s  ratio  origin  wrong   cpu fetch")
+        for nodes in args.nodes:
+            for mode in args.modes:
+                if mode in ("dead", "liar", "origin") and nodes != args.nodes[0]:
+                    continue
+                few = rows[: max(1, args.files // 8)] if mode == "origin" else rows  # its ratio is N whatever the bytes
+                source = base / "model"
+                found = torrent(args, nodes, rows, source) if mode == "torrent" else ours(args, nodes, few, source, mode)
+                pulls = "-" if found["pulls"] is None else f"{found['pulls']:.2f}x"
+                share = ideal * len(few) / len(rows)
+                print(
+                    f"{nodes:>5} {mode:<10} {share:>8.1f} {found['took']:>8.1f} {found['ratio']:>6.2f} {pulls:>7}"
+                    f" {found['wrong']:>6} {found['cpu']:>5.0%} {found['own']:>5.0%}",
+                    flush=True,
+                )
+                line.append(f"{'' if mode == 'share' else mode + '_'}n{nodes}={found['ratio']:.2f}")
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    print("distribute: " + " ".join(line))
+
+
+if __name__ == "__main__":
+    main()
