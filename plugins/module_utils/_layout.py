@@ -190,7 +190,9 @@ def _cuts(deployment: Deployment, model: Model, kind: Kind, nodes: int, per_node
                 continue
             if deployment.pipeline_parallel is None and pipeline not in (1, nodes, total // within) and not any_fixed:
                 continue
-            if tensor > within or pipeline > max(len(model.layers), 1) or (nodes > 1 and data % nodes and (pipeline % nodes or nodes % data)):
+            if tensor > within or pipeline > max(len(model.layers), 1):
+                continue
+            if nodes > 1 and data % nodes and (pipeline % nodes or nodes % data):
                 continue
             expert = deployment.expert_parallel if deployment.expert_parallel is not None else \
                 bool(model.experts) and tensor * data > 1 and model.quantisation.method not in ("awq", "gptq", "int4")

@@ -16,6 +16,7 @@ from ansible_collections.idc.llm.plugins.module_utils._deployment import Deploym
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._fleet import Host
 from ansible_collections.idc.llm.plugins.module_utils._layout import (
+    Way,
     bottleneck,
     check_deployment,
     engine_arguments,
@@ -297,7 +298,7 @@ def _warnings(known: Mapping[str, Host], left_out: Sequence[Mapping[str, str]], 
         deployment, model, way = replica.deployment, models.get(replica.deployment.name), replica.way
         if way is None:
             continue
-        for text in _way_warnings(replica, model):
+        for text in _way_warnings(deployment, model, way):
             if text not in seen:
                 seen.add(text)
                 warnings.append(text)
@@ -317,9 +318,7 @@ def _moves(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any
             if hosts.get(engine["name"], engine["host"]) != engine["host"]]
 
 
-def _way_warnings(replica: Replica, model: Optional[Model]) -> List[str]:
-    deployment, way = replica.deployment, replica.way
-    assert way is not None
+def _way_warnings(deployment: Deployment, model: Optional[Model], way: Way) -> List[str]:
     if model is None:
         return [f"{deployment.name}: nothing is known of {deployment.model}; its sizes are taken as said, memory is not checked."]
     texts = list(model.warnings)

@@ -172,7 +172,7 @@ class Models:
     def find(self, deployment: Deployment) -> Any:
         """The metadata, or None. A deployment's own path that cannot be read is an error of the catalogue."""
         if deployment.metadata:
-            return read_metadata(os.path.expanduser(deployment.metadata))
+            return read_metadata(deployment.metadata)
         if not self.on_paper:
             seen = (self.listed.get(deployment.name) or {}).get("metadata") or read_json(self.path(deployment))
             if seen:

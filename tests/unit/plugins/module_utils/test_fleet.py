@@ -100,13 +100,15 @@ def test_rdma_counts_the_ports_that_nccl_uses():
 
 
 def test_cards_of_other_vendors_are_said():
-    cards = [{"vendor": "amd", "model": None, "device_id": "0x74a1", "address": "0000:0c:00.0", "served": False, "note": "not served yet"},
-             {"vendor": "nvidia", "model": "H100", "device_id": "0x2330", "address": "0000:18:00.0", "served": True, "note": None}]
+    nvidia = {"vendor": "nvidia", "model": "H100", "device_id": "0x2330", "address": "0000:18:00.0", "served": True, "note": None}
+    cards = [{"vendor": "amd", "model": None, "device_id": "0x74a1", "address": "0000:0c:00.0", "served": False,
+              "note": "not served yet"}, nvidia]
     assert seen(fact(card(0), pci_devices=cards)).notes == ("n1: amd 0x74a1 at 0000:0c:00.0 is left out: not served yet.",)
 
 
 def test_what_is_kept_for_planning_plans_the_same_and_holds_no_readings():
-    whole = fact({**card(0), "temperature_c": 40, "clocks": {"sm_mhz": 1980}}, topology={"link": "nvlink", "domains": [[0]], "links": [[]]})
+    links = {"link": "nvlink", "domains": [[0]], "links": [[]]}
+    whole = fact({**card(0), "temperature_c": 40, "clocks": {"sm_mhz": 1980}}, topology=links)
     kept = for_planning(whole)
     assert seen(kept) == seen(whole)
     assert "temperature_c" not in kept["gpus"][0] and "links" not in kept["topology"]
