@@ -7,12 +7,12 @@ from __future__ import annotations
 import base64
 from typing import Any, Mapping, Optional, Sequence
 
-from ansible_collections.idc.llm.plugins.module_utils import _inventory, _plan
+from ansible_collections.idc.llm.plugins.module_utils import _fleet, _inventory, _plan_view
 from ansible_collections.idc.llm.plugins.module_utils._deployment import parse_deployment
 
 
 def fleet_facts(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What is known of each host of the fleet in this run: groups, address, gpu (idc_llm_gpu), fresh."""
+    """What is known of each host of the fleet in this run: groups, address, gpu (of idc_llm_gpu, what planning needs), fresh."""
     fleet: dict[str, Any] = {}
     for group in _inventory.GROUPS:
         for name in groups.get(group, ()):
@@ -22,7 +22,7 @@ def fleet_facts(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
         facts = variables.get("ansible_facts") or {}
         gpu = facts.get("idc_llm_gpu")
         entry["address"] = variables.get("idc_llm_address") or (facts.get("default_ipv4") or {}).get("address")
-        entry["gpu"] = gpu
+        entry["gpu"] = None if gpu is None else _fleet.for_planning(gpu)
         entry["fresh"] = gpu is not None if "gpu_nodes" in entry["groups"] else "default_ipv4" in facts
     return fleet
 
@@ -69,7 +69,7 @@ def status_table(hostvars: Mapping[str, Any], plan: Mapping[str, Any], groups: M
     for host in groups.get("gateways", ()):
         content = (hostvars[host].get("__idc_llm_upstreams") or {}).get("content")
         upstreams[host] = base64.b64decode(content).decode() if content else None
-    return _plan.aligned(_plan.status_rows(plan, probes, upstreams))
+    return _plan_view.aligned(_plan_view.status_rows(plan, probes, upstreams))
 
 
 class FilterModule:

@@ -19,14 +19,18 @@ SOURCE = re.compile(r"(file:///|https?://|(hf|modelscope)\+https?://).+|hf|model
 # vLLM options that the plan itself sets; engine_args may not say them a second time.
 PLANNED_ARGS = (
     "model", "served-model-name", "host", "port", "tensor-parallel-size", "pipeline-parallel-size",
-    "data-parallel-size", "max-model-len", "nnodes", "node-rank", "master-addr", "master-port", "api-key",
-    "shutdown-timeout",
+    "data-parallel-size", "data-parallel-size-local", "data-parallel-address", "data-parallel-start-rank",
+    "data-parallel-rpc-port", "enable-expert-parallel", "headless", "max-model-len", "nnodes", "node-rank", "master-addr",
+    "master-port", "api-key", "shutdown-timeout",
 )
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One served model name, as an operator wrote it, checked. Sizes are counts of GPUs (or CPU ranks)."""
+    """One served model name, as an operator wrote it, checked. Sizes are counts of GPUs (or CPU ranks).
+
+    What is None is the planner's to choose; replicas None: one, and more where GPUs are left.
+    """
 
     name: str
     model: str
@@ -34,10 +38,13 @@ class Deployment:
     sources: tuple[str, ...] = ()
     device: str = "cuda"
     hosts: tuple[str, ...] = ()
-    replicas: int = 1
-    tensor_parallel: int = 1
-    pipeline_parallel: int = 1
-    data_parallel: int = 1
+    gpus: tuple[str, ...] = ()
+    replicas: Optional[int] = None
+    tensor_parallel: Optional[int] = None
+    pipeline_parallel: Optional[int] = None
+    data_parallel: Optional[int] = None
+    expert_parallel: Optional[bool] = None
+    metadata: Optional[str] = None
     max_model_len: Optional[int] = None
     port: Optional[int] = None
     release: Optional[str] = None
@@ -45,19 +52,18 @@ class Deployment:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def gpus_per_replica(self) -> int:
-        """GPUs that one replica occupies; 0 on CPU."""
-        if self.device == "cpu":
-            return 0
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+    def sizes(self) -> Optional[tuple[int, int, int]]:
+        """(tensor, pipeline, data) parallel as said, what is not said being 1; None where nothing is said."""
+        said = (self.tensor_parallel, self.pipeline_parallel, self.data_parallel)
+        return None if said == (None, None, None) else (said[0] or 1, said[1] or 1, said[2] or 1)
 
 
 REQUIRED = ("name", "model", "revision")
 COUNTS = ("replicas", "tensor_parallel", "pipeline_parallel", "data_parallel", "max_model_len", "port")
-LISTS = ("sources", "hosts")
+LISTS = ("sources", "hosts", "gpus")
 MAPPINGS = ("engine_args", "environment")
-TEXTS = ("release",)
-KEYS = (*REQUIRED, *COUNTS, *LISTS, *MAPPINGS, *TEXTS, "device")
+TEXTS = ("release", "metadata")
+KEYS = (*REQUIRED, *COUNTS, *LISTS, *MAPPINGS, *TEXTS, "device", "expert_parallel")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -104,6 +110,11 @@ def parse_deployment(raw: Any, position: int) -> Deployment:
     values["device"] = str(raw.get("device", "cuda"))
     if values["device"] not in ("cuda", "cpu"):
         raise IdcError("IDC-INV-004", deployment=label, key="device", observed=values["device"], wanted="cuda | cpu")
+    if raw.get("expert_parallel") is not None:
+        if str(raw["expert_parallel"]).lower() not in ("true", "false"):
+            raise IdcError("IDC-INV-004", deployment=label, key="expert_parallel", observed=raw["expert_parallel"],
+                           wanted="true | false")
+        values["expert_parallel"] = str(raw["expert_parallel"]).lower() == "true"
     for source in values.get("sources", ()):
         if not SOURCE.fullmatch(source):
             raise IdcError("IDC-INV-004", deployment=label, key="sources", observed=source,

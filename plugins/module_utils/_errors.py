@@ -239,6 +239,11 @@ CATALOGUE: dict[str, Entry] = {
         en=Text("{deployment}: the weights are stored as {method}, which vLLM does not read.", "It reads: {known}.",
                 "Use a checkpoint in one of these formats."),
         zh=Text("{deployment}：权重以 {method} 格式存放，vLLM 无法读取。", "可读取：{known}。", "请使用上述格式之一的权重。")),
+    "IDC-PLAN-017": Entry(
+        en=Text("{deployment} asks for {wanted} of KV cache per GPU (kv-cache-memory-bytes); {host} has {observed} left beside its weights.",
+                "vLLM would run out of memory while it starts.", "Lower it, or leave it out."),
+        zh=Text("{deployment} 要求每块 GPU {wanted} 的 KV 缓存（kv-cache-memory-bytes）；{host} 除权重外只剩 {observed}。",
+                "vLLM 启动时会显存不足。", "请调低该值，或不设置。")),
     "IDC-FETCH-001": Entry(
         en=Text(
             "The {name} {value!r} cannot be used, wanted {wanted}.",

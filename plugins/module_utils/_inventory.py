@@ -10,7 +10,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment, nearest, parse_deployment
 from ansible_collections.idc.llm.plugins.module_utils._errors import LANGUAGES, IdcError
-from ansible_collections.idc.llm.plugins.module_utils._plan import PORTS
+from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS
 
 GROUPS = ("gpu_nodes", "gateways", "monitors")
 RETIRED = "retired"
@@ -20,7 +20,8 @@ KEY_TEXT = re.compile(r"[A-Za-z0-9._~+/=-]+")
 # Every variable that carries the collection's prefix; a misspelt one would be silently without effect.
 VARIABLES = (
     "idc_llm_address", "idc_llm_allow_unaccepted", "idc_llm_deployments", "idc_llm_domain", "idc_llm_exclusive_groups",
-    "idc_llm_gpu", "idc_llm_lang", "idc_llm_plan", "idc_llm_ports", "idc_llm_secrets", "idc_llm_secrets_file",
+    "idc_llm_gpu", "idc_llm_lang", "idc_llm_plan", "idc_llm_plan_profile", "idc_llm_ports", "idc_llm_secrets",
+    "idc_llm_secrets_file",
     "idc_llm_sources", "idc_llm_state_dir", "idc_llm_store_root",
 )
 SECRETS = ("tenants", "engine_key", "hub_token")
@@ -57,6 +58,8 @@ def inventory_errors(site: Site, need_secrets: bool = True) -> list[IdcError]:
     errors += _mapping_errors(site.variables.get("idc_llm_sources"), "idc_llm_sources", SOURCES)
     errors += _mapping_errors(site.variables.get("idc_llm_ports"), "idc_llm_ports", tuple(PORTS))
     errors += _group_errors(site)
+    if need_secrets and site.variables.get("idc_llm_plan_profile") is not None:
+        errors.append(IdcError("IDC-INV-020", observed=site.variables["idc_llm_plan_profile"]))
     deployments, wrong = _deployments(site)
     errors += wrong
     secrets = site.variables.get("idc_llm_secrets")

@@ -1,38 +1,34 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan: which engine runs where, with what. Pure: same input, same plan. Private to this collection."""
+"""The plan: which engine runs where, with what. Pure: same input, same plan. Private to this collection.
+
+Models are weighed in ``_model``, ``_kv`` and ``_memory``, cut in ``_layout``, hosts are read in ``_fleet``, replicas placed in
+``_placement``; here it is put together.
+"""
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._fleet import Host
+from ansible_collections.idc.llm.plugins.module_utils._layout import (
+    Way,
+    bottleneck,
+    check_deployment,
+    engine_arguments,
+    falls_back,
+)
+from ansible_collections.idc.llm.plugins.module_utils._memory import UTILISATION
+from ansible_collections.idc.llm.plugins.module_utils._model import Model, model_from
+from ansible_collections.idc.llm.plugins.module_utils._placement import SLOT, Placer, Replica, engine_name
+from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS, Ports
 
-SCHEMA = 1
-SLOT = "blue"
-PORTS: dict[str, int] = {
-    "gateway": 443, "engine": 8000, "rank0": 29501, "store": 8090, "node": 9100, "nginx": 9113, "blackbox": 9115,
-    "gpu": 9400, "prometheus": 9090, "alertmanager": 9093,
-}
-
-
-@dataclass(frozen=True)
-class Host:
-    """One host as the planner sees it.
-
-    gpus: usable GPUs by uuid, in index order (``pci:<address>`` before there is a driver); fresh: its facts are of
-    this run; accepted: acceptance's verdict, None when there is none.
-    """
-
-    name: str
-    groups: tuple[str, ...]
-    address: Optional[str] = None
-    gpus: tuple[str, ...] = ()
-    provisional: bool = False
-    fresh: bool = True
-    accepted: Optional[bool] = None
+SCHEMA = 2
+KEPT = ("name", "deployment", "replica", "rank", "host", "port", "gpus")  # what an engine of the last plan must say to count
 
 
 @dataclass(frozen=True)
@@ -45,200 +41,242 @@ class Wishes:
     allow_unaccepted: bool = False
 
 
-def host_from_facts(name: str, entry: Mapping[str, Any], foresee: bool = False) -> Host:
-    """A Host from what ``fleet_facts`` gives: address, groups, gpu (the fact idc_llm_gpu, or None), fresh.
-
-    foresee: in check mode, where acceptance has not written its verdict yet, the verdict that it would write counts.
-    """
-    gpu = entry.get("gpu") or {}
-    gpus = tuple(g["uuid"] for g in gpu.get("gpus") or () if g.get("uuid") and g.get("healthy") is not False)
-    provisional = False
-    if not gpus and gpu.get("state") not in (None, "ok"):
-        gpus = tuple(f"pci:{d['address']}" for d in gpu.get("pci_devices") or () if d.get("vendor") == "nvidia")
-        provisional = bool(gpus)
-    verdict = (gpu.get("acceptance") or (gpu.get("acceptance_now") if foresee else None) or {}).get("accepted")
-    return Host(name=name, groups=tuple(entry.get("groups") or ()), address=entry.get("address"), gpus=gpus,
-                provisional=provisional, fresh=bool(entry.get("fresh", True)), accepted=verdict)
-
-
 def make_plan(deployments: Sequence[Deployment], hosts: Sequence[Host], wishes: Wishes,
-              previous: Optional[Mapping[str, Any]] = None) -> dict[str, Any]:
+              previous: Optional[Mapping[str, Any]] = None, metadata: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
     """One plan for the fleet, a fixed point: planning again with its own result as previous changes nothing.
 
+    metadata: of each deployment's model, by the deployment's name; one without is placed by the sizes that it says itself.
     Raises IdcError (IDC-PLAN-…) when something cannot be placed, with what was wanted and what there is.
     """
-    known = {host.name: host for host in hosts if host.address}
-    left_out = [{"host": host.name, "reason": "no facts: never seen, or not reached yet"} for host in hosts if not host.address]
-    nodes = [host for host in known.values() if "gpu_nodes" in host.groups]
-    usable: list[Host] = []
-    for host in nodes:
+    names = [deployment.name for deployment in deployments]
+    for name in names:
+        if names.count(name) > 1:
+            raise IdcError("IDC-INV-011", deployment=name)
+    known = {host.name: host for host in sorted(hosts, key=_by_name) if host.address}
+    left_out = [{"host": name, "reason": "no facts: never seen, or not reached yet"}
+                for name in sorted({host.name for host in hosts} - set(known))]
+    usable: List[Host] = []
+    for host in known.values():
+        if "gpu_nodes" not in host.groups:
+            continue
         if host.accepted is True or wishes.allow_unaccepted:
             usable.append(host)
         else:
-            verdict = "failed" if host.accepted is False else "is missing"
-            left_out.append({"host": host.name, "reason": f"acceptance {verdict}"})
-    engines = _Placer(usable, wishes, previous or {}).place(deployments)
+            left_out.append({"host": host.name, "reason": f"acceptance {'failed' if host.accepted is False else 'is missing'}"})
+    models = {one.name: _model(one, (metadata or {}).get(one.name)) for one in deployments}
+    for deployment in deployments:
+        _check_named(deployment, known, usable)
+    engines_before = [engine for engine in (previous or {}).get("engines") or () if set(engine) >= set(KEPT)]
+    placer = Placer(usable, models, engines_before)
+    replicas = placer.place(deployments)
+    engines = _Engines(known, wishes, models, engines_before).of(replicas)
     return {
         "schema": SCHEMA,
         "provisional": any(host.provisional for host in usable),
-        "warnings": _warnings(known, left_out),
+        "warnings": _warnings(known, left_out, replicas, models, previous or {}, wishes) + _moves(engines_before, engines),
         "left_out": left_out,
-        "deployments": [
-            {"name": d.name, "model": d.model, "revision": d.revision, "slot": SLOT,
-             "release": d.release or wishes.release, "store_path": _store_path(d, wishes)} for d in deployments],
+        "deployments": [_deployment(one, replicas, models, placer, wishes) for one in deployments],
         "engines": engines,
         "stores": _stores(deployments, engines, usable, wishes),
-        "gateway": {"upstreams": [_upstream(d, engines) for d in deployments]},
+        "gateway": {"upstreams": [_upstream(one, engines) for one in deployments]},
         "scrape": _scrape(engines, known, wishes.ports),
         "ports": dict(wishes.ports),
         "hosts": {h.name: {"address": h.address, "groups": list(h.groups), "stale": not h.fresh} for h in known.values()},
     }
 
 
-def to_keep(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan without what only this run saw (stale hosts, warnings), so that ``--limit`` changes no kept plan."""
+def to_keep(plan: Mapping[str, Any]) -> Dict[str, Any]:
+    """The plan without what only this run saw (stale hosts, warnings, where metadata came from), so that neither ``--limit``
+    nor a store that has its model by now changes a kept plan."""
     hosts = {name: {key: value for key, value in host.items() if key != "stale"} for name, host in plan["hosts"].items()}
-    return {**{key: value for key, value in plan.items() if key != "warnings"}, "hosts": hosts}
+    deployments = [{key: value for key, value in one.items() if key != "metadata_source"} for one in plan["deployments"]]
+    return {**{key: value for key, value in plan.items() if key != "warnings"}, "hosts": hosts, "deployments": deployments}
 
 
-class _Placer:
-    """Gives each replica a host, a port and GPUs; what the previous plan gave and still holds is kept."""
+def _by_name(host: Host) -> Tuple[str, str]:
+    """gpu9 before gpu10, whatever order the inventory came in."""
+    return re.sub(r"\d+", lambda match: match.group().zfill(12), host.name), host.name
 
-    def __init__(self, hosts: Sequence[Host], wishes: Wishes, previous: Mapping[str, Any]) -> None:
-        self.hosts = {host.name: host for host in hosts}
-        self.wishes = wishes
-        self.previous = {engine["name"]: engine for engine in previous.get("engines") or ()}
-        self.free = {host.name: list(host.gpus) for host in hosts}
-        self.ports: dict[str, set[int]] = {host.name: set() for host in hosts}
-        self.count = {host.name: 0 for host in hosts}
 
-    def place(self, deployments: Sequence[Deployment]) -> list[dict[str, Any]]:
-        """The engines of all deployments, in their order, replica by replica."""
-        wanted = [(d, f"{d.name}-{SLOT}-{replica}") for d in deployments for replica in range(d.replicas)]
-        engines: dict[str, dict[str, Any]] = {}
-        for deployment, name in wanted:  # first those that stand already, so that a newcomer never takes their place
-            old = self.previous.get(name)
-            if old and old["host"] in self._candidates(deployment) and self._fits(deployment, old["host"], old):
-                engines[name] = self._engine(deployment, name, old["host"], old)
-        for deployment, name in wanted:
-            if name not in engines:
-                placed = sum(engine["deployment"] == deployment.name for engine in engines.values())
-                engines[name] = self._engine(deployment, name, self._choose(deployment, placed), None)
-        return [engines[name] for _deployment, name in wanted]
+def _model(deployment: Deployment, metadata: Optional[Mapping[str, Any]]) -> Optional[Model]:
+    if metadata is None:
+        if deployment.device == "cuda" and deployment.sizes is None:
+            raise IdcError("IDC-PLAN-010", deployment=deployment.name, architecture=deployment.model, missing="any metadata")
+        return None
+    model = model_from(deployment.name, metadata)
+    check_deployment(deployment, model)
+    return model
 
-    def _candidates(self, deployment: Deployment) -> list[str]:
-        return [name for name in self.hosts if not deployment.hosts or name in deployment.hosts]
 
-    def _fits(self, deployment: Deployment, host: str, old: Optional[Mapping[str, Any]]) -> bool:
-        if old and deployment.port is None and old["port"] in self.ports[host]:
-            return False
-        if old and any(gpu not in self.free[host] for gpu in old["gpus"]):
-            return False
-        if deployment.device == "cpu":  # a CPU engine takes the whole host
-            return not any(e for e in self.ports[host])
-        return len(self.free[host]) >= deployment.gpus_per_replica
+def _check_named(deployment: Deployment, known: Mapping[str, Host], usable: Sequence[Host]) -> None:
+    """Hosts and GPUs that a deployment names must be known."""
+    unseen = [name for name in deployment.hosts if name not in known]
+    if deployment.hosts and len(unseen) == len(deployment.hosts):
+        raise IdcError("IDC-PLAN-009", deployment=deployment.name, hosts=", ".join(deployment.hosts), observed=", ".join(unseen))
+    here = [host for host in usable if not deployment.hosts or host.name in deployment.hosts]
+    names = {name for host in here for gpu in host.gpus for name in (gpu.uuid, str(gpu.index))}
+    names.update(name for host in here for name in host.unusable)
+    for gpu in deployment.gpus:
+        if gpu not in names:
+            seen = "; ".join(f"{host.name}: " + ", ".join(f"{one.index} ({one.uuid})" for one in host.gpus) for host in here[:3])
+            raise IdcError("IDC-PLAN-008", deployment=deployment.name, gpu=gpu, observed=seen or "no usable GPU")
 
-    def _choose(self, deployment: Deployment, placed: int) -> str:
-        """The host with the fewest engines, in the inventory's order; hosts of this run before stale ones."""
-        fitting = [name for name in self._candidates(deployment) if self._fits(deployment, name, None)]
-        if not fitting:
-            self._refuse(deployment, placed)
-        return min(fitting, key=lambda name: (not self.hosts[name].fresh, self.count[name]))
 
-    def _refuse(self, deployment: Deployment, placed: int) -> None:
-        seen = ", ".join(
-            f"{name}: {len(self.hosts[name].gpus)} GPUs, {len(self.free[name])} free"
-            if deployment.device == "cuda" else f"{name}: {self.count[name]} engines"
-            for name in self._candidates(deployment)) or "no usable host"
-        largest = max((len(self.hosts[name].gpus) for name in self._candidates(deployment)), default=0)
-        if deployment.device == "cuda" and self._candidates(deployment) and largest < deployment.gpus_per_replica:
-            raise IdcError("IDC-PLAN-002", deployment=deployment.name, wanted=deployment.gpus_per_replica,
-                           tensor=deployment.tensor_parallel, pipeline=deployment.pipeline_parallel,
-                           data=deployment.data_parallel, observed=seen)
-        raise IdcError("IDC-PLAN-001", deployment=deployment.name, wanted=deployment.replicas, placed=placed, observed=seen)
+class _Engines:
+    """Writes the engines of placed replicas."""
 
-    def _engine(self, deployment: Deployment, name: str, host: str, old: Optional[Mapping[str, Any]]) -> dict[str, Any]:
-        gpus = list(old["gpus"]) if old and len(old["gpus"]) == deployment.gpus_per_replica else \
-            self.free[host][:deployment.gpus_per_replica]
-        self.free[host] = [gpu for gpu in self.free[host] if gpu not in gpus]
-        port = old["port"] if old and deployment.port is None else self._port(deployment, host)
-        self.ports[host].add(port)
-        self.count[host] += 1
-        address = self.hosts[host].address
+    def __init__(self, hosts: Mapping[str, Host], wishes: Wishes, models: Mapping[str, Optional[Model]],
+                 previous: Sequence[Mapping[str, Any]]) -> None:
+        self.hosts, self.wishes, self.models, self.previous = hosts, wishes, models, previous
+
+    def of(self, replicas: Sequence[Replica]) -> List[Dict[str, Any]]:
+        """The engines: a row for each rank of each replica."""
+        ports = Ports(replicas, self.wishes.ports, self.previous)
+        return [self._engine(replica, rank, ports) for replica in replicas for rank in range(len(replica.ranks))]
+
+    def _engine(self, replica: Replica, rank: int, ports: Ports) -> Dict[str, Any]:
+        deployment, part = replica.deployment, replica.ranks[rank]
+        host, head = self.hosts[part.host], self.hosts[replica.ranks[0].host]
+        name = engine_name(deployment.name, replica.number, rank)
+        port, master = ports.ports[name], ports.masters.get(engine_name(deployment.name, replica.number))
+        held = replica.way.estimate if replica.way else None
+        measured = held if self.models.get(deployment.name) else None
         return {
             "name": name,
             "deployment": deployment.name,
             "revision": deployment.revision,
             "slot": SLOT,
-            "replica": int(name.rsplit("-", 1)[1]),
-            "rank": 0,
-            "head": True,
-            "host": host,
-            "address": address,
+            "replica": replica.number,
+            "rank": rank,
+            "head": rank == 0,
+            "host": part.host,
+            "address": host.address,
             "port": port,
             "release": deployment.release or self.wishes.release,
-            "gpus": gpus,
-            "config": _config(deployment, address, port, _store_path(deployment, self.wishes)),
-            "environment": _environment(deployment, address),
+            "gpus": list(part.gpus),
+            "layout": dict(vars(held.layout)) if held else None,
+            "memory": {"weights_bytes": int(measured.weights), "reserve_bytes": int(measured.reserve), "kv_bytes": int(measured.kv),
+                       "kv_tokens": measured.tokens, "context": measured.context, "sequences": measured.sequences}
+            if measured else None,
+            "config": self._config(replica, rank, host, port, head.address, master),
+            "environment": self._environment(replica, host),
         }
 
-    def _port(self, deployment: Deployment, host: str) -> int:
-        port = deployment.port or self.wishes.ports["engine"]
-        taken = self.ports[host] | {e["port"] for e in self.previous.values() if e["host"] == host and not deployment.port}
-        while port in taken:
-            port += 1
-        return port
+    def _config(self, replica: Replica, rank: int, host: Host, port: int, head: Optional[str],
+                master: Optional[int]) -> Dict[str, Any]:
+        """vLLM's ``--config`` YAML: https://docs.vllm.ai/en/latest/configuration/serve_args.html"""
+        deployment, model = replica.deployment, self.models.get(replica.deployment.name)
+        layout = replica.way.estimate.layout if replica.way else None
+        tensor, pipeline, data = (layout.tensor, layout.pipeline, layout.data) if layout else (deployment.sizes or (1, 1, 1))
+        config: Dict[str, Any] = {
+            "model": store_path(deployment, self.wishes), "served-model-name": deployment.name, "host": host.address, "port": port,
+            "tensor-parallel-size": tensor, "pipeline-parallel-size": pipeline,
+        }
+        if data > 1:
+            config["data-parallel-size"] = data
+        if layout and layout.expert:
+            config["enable-expert-parallel"] = True
+        context = replica.way.estimate.context if replica.way and model else None
+        if deployment.max_model_len or context:
+            config["max-model-len"] = deployment.max_model_len or context
+        if deployment.device == "cuda":
+            config["gpu-memory-utilization"] = UTILISATION
+        if layout and layout.nodes > 1:
+            config.update(_across(layout.nodes, data, rank, head, master))
+        config.update(engine_arguments(deployment, model))
+        return config
+
+    def _environment(self, replica: Replica, host: Host) -> Dict[str, str]:
+        """Without VLLM_HOST_IP vLLM's internal sockets pick an address themselves; nothing is asked of a hub."""
+        environment = {"VLLM_HOST_IP": str(host.address), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        if len(replica.ranks) > 1:
+            environment.update({str(key): str(value) for key, value in host.nccl.items()})
+        environment.update({str(key): str(value) for key, value in replica.deployment.environment.items()})
+        return environment
 
 
-def _config(deployment: Deployment, address: Optional[str], port: int, path: str) -> dict[str, Any]:
-    """vLLM's ``--config`` YAML: https://docs.vllm.ai/en/latest/configuration/serve_args.html"""
-    config: dict[str, Any] = {
-        "model": path, "served-model-name": deployment.name, "host": address, "port": port,
-        "tensor-parallel-size": deployment.tensor_parallel, "pipeline-parallel-size": deployment.pipeline_parallel,
-    }
-    if deployment.data_parallel > 1:
-        config["data-parallel-size"] = deployment.data_parallel
-    if deployment.max_model_len:
-        config["max-model-len"] = deployment.max_model_len
-    config.update({str(key).lstrip("-").replace("_", "-"): value for key, value in deployment.engine_args.items()})
-    return config
+def _across(nodes: int, data: int, rank: int, head: Optional[str], master: Optional[int]) -> Dict[str, Any]:
+    """Options of a replica that spans hosts, without Ray: https://docs.vllm.ai/en/latest/serving/parallelism_scaling.html
+
+    Data-parallel ranks are started host by host; else tensor and pipeline groups form one world of nodes.
+    """
+    if data % nodes == 0 and data > 1:
+        options: Dict[str, Any] = {"data-parallel-size-local": data // nodes, "data-parallel-address": head,
+                                   "data-parallel-rpc-port": master}
+        if rank:
+            options.update({"data-parallel-start-rank": rank * (data // nodes), "headless": True})
+        return options
+    options = {"nnodes": nodes, "node-rank": rank, "master-addr": head, "master-port": master}
+    return {**options, "headless": True} if rank else options
 
 
-def _environment(deployment: Deployment, address: Optional[str]) -> dict[str, str]:
-    """Without VLLM_HOST_IP vLLM's internal sockets pick an address themselves; nothing is asked of a hub."""
-    environment = {"VLLM_HOST_IP": str(address), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    environment.update({str(key): str(value) for key, value in deployment.environment.items()})
-    return environment
-
-
-def _store_path(deployment: Deployment, wishes: Wishes) -> str:
+def store_path(deployment: Deployment, wishes: Wishes) -> str:
+    """Folder of a deployment's model on the hosts."""
     return f"{wishes.store_root}/{deployment.model}/{deployment.revision}"
 
 
+def _deployment(deployment: Deployment, replicas: Sequence[Replica], models: Mapping[str, Optional[Model]], placer: Placer,
+                wishes: Wishes) -> Dict[str, Any]:
+    own = [replica for replica in replicas if replica.deployment.name == deployment.name]
+    model = models.get(deployment.name)
+    first = own[0] if own else None
+    held_back = "an unknown model: memory was not checked"
+    if deployment.device == "cpu":
+        held_back = "the CPU"
+    elif first is None:
+        held_back = "having no replica"
+    elif model and first.way:
+        held_back = bottleneck(first.way, placer.fleet.hosts[first.ranks[0].host].nvlink)
+    return {"name": deployment.name, "model": deployment.model, "revision": deployment.revision, "slot": SLOT,
+            "release": deployment.release or wishes.release, "store_path": store_path(deployment, wishes),
+            "weights_bytes": int(model.download) if model else None, "metadata_source": model.source if model else None,
+            "bottleneck": held_back, "change": _change(deployment, len(own), placer.spare(deployment))}
+
+
+def _change(deployment: Deployment, count: int, spare: int) -> Dict[str, Any]:
+    """Whether a second slot fits beside the first, and what a change of revision costs: share that serves meanwhile."""
+    if count and spare >= count:
+        return {"mode": "side_by_side", "spare": spare, "serving": 1.0, "sentence": "A second slot fits beside it."}
+    if spare:
+        return {"mode": "batches", "spare": spare, "serving": 1.0,
+                "sentence": f"A second slot fits {spare} replica(s) at a time: change it in batches, at full capacity."}
+    serving = round((count - 1) / count, 3) if count else 0.0
+    cost = f"{serving:.0%} of its capacity serves meanwhile" if serving else "nothing serves meanwhile"
+    return {"mode": "rolling", "spare": 0, "serving": serving,
+            "sentence": f"No room for a second slot: change it one by one, {cost}."}
+
+
 def _stores(deployments: Sequence[Deployment], engines: Sequence[Mapping[str, Any]], hosts: Sequence[Host],
-            wishes: Wishes) -> dict[str, Any]:
+            wishes: Wishes) -> Dict[str, Any]:
     """What each host needs: the models of the engines that stand there."""
-    needed: dict[str, Any] = {}
+    by_name = {deployment.name: deployment for deployment in deployments}
+    order = {deployment.name: number for number, deployment in enumerate(deployments)}
+    here: Dict[str, Set[Any]] = {}
+    for engine in engines:
+        here.setdefault(engine["host"], set()).add(engine["deployment"])
+    needed: Dict[str, Any] = {}
     for host in hosts:
-        rows: list[dict[str, Any]] = []
-        for d in deployments:
-            row = {"model": d.model, "revision": d.revision, "sources": list(d.sources), "path": _store_path(d, wishes)}
-            here = any(e["host"] == host.name and e["deployment"] == d.name for e in engines)
-            if here and row["path"] not in [r["path"] for r in rows]:
-                rows.append(row)
+        rows: Dict[str, Dict[str, Any]] = {}
+        for name in sorted(here.get(host.name, ()), key=lambda one: order[one]):
+            one, path = by_name[name], store_path(by_name[name], wishes)
+            rows.setdefault(path, {"model": one.model, "revision": one.revision, "sources": list(one.sources), "path": path})
         if rows:
-            needed[host.name] = rows
+            needed[host.name] = list(rows.values())
     return needed
 
 
-def _upstream(deployment: Deployment, engines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _upstream(deployment: Deployment, engines: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
+    """The heads, weighted by the tokens of KV cache that they have."""
     heads = [e for e in engines if e["deployment"] == deployment.name and e["head"]]
+    tokens = [(e.get("memory") or {}).get("kv_tokens") or 0 for e in heads]
+    least = min(tokens, default=0)
     return {"deployment": deployment.name,
-            "servers": [{"engine": e["name"], "address": e["address"], "port": e["port"], "weight": 1} for e in heads]}
+            "servers": [{"engine": e["name"], "address": e["address"], "port": e["port"],
+                         "weight": max(1, min(100, round(own / least))) if least else 1} for e, own in zip(heads, tokens)]}
 
 
-def _scrape(engines: Sequence[Mapping[str, Any]], hosts: Mapping[str, Host], ports: Mapping[str, int]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [
+def _scrape(engines: Sequence[Mapping[str, Any]], hosts: Mapping[str, Host], ports: Mapping[str, int]) -> List[Dict[str, Any]]:
+    rows: List[Dict[str, Any]] = [
         {"job": "vllm", "host": e["host"], "address": e["address"], "port": e["port"],
          "labels": {"deployment": e["deployment"], "engine": e["name"], "revision": e["revision"], "slot": e["slot"],
                     "replica": str(e["replica"])}} for e in engines if e["head"]]
@@ -248,41 +286,46 @@ def _scrape(engines: Sequence[Mapping[str, Any]], hosts: Mapping[str, Host], por
     return rows
 
 
-def _warnings(known: Mapping[str, Host], left_out: Sequence[Mapping[str, str]]) -> list[str]:
+def _warnings(known: Mapping[str, Host], left_out: Sequence[Mapping[str, str]], replicas: Sequence[Replica],
+              models: Mapping[str, Optional[Model]], previous: Mapping[str, Any], wishes: Wishes) -> List[str]:
     warnings = [f"{entry['host']} is left out: {entry['reason']}." for entry in left_out]
+    warnings += [note for host in known.values() for note in host.notes]
     stale = [host.name for host in known.values() if not host.fresh]
     if stale:
         warnings.append(f"Planned from kept facts, not seen in this run: {', '.join(stale)}.")
+    seen = set()
+    for replica in replicas:
+        deployment, model, way = replica.deployment, models.get(replica.deployment.name), replica.way
+        if way is None:
+            continue
+        for text in _way_warnings(deployment, model, way):
+            if text not in seen:
+                seen.add(text)
+                warnings.append(text)
+        for rank in replica.ranks:
+            free, path = known[rank.host].store_free, store_path(deployment, wishes)
+            there = any(row["path"] == path for row in (previous.get("stores") or {}).get(rank.host, ()))
+            if model and free is not None and free < model.download and not there:
+                warnings.append(f"{rank.host}: {free / 1e9:.0f} GB are free for the store, {deployment.name} needs "
+                                f"{model.download / 1e9:.0f} GB unless its files are there already.")
     return warnings
 
 
-def status_rows(plan: Mapping[str, Any], probes: Mapping[str, Any],
-                upstreams: Mapping[str, Optional[str]]) -> list[dict[str, str]]:
-    """One row per engine for a person: where it is, whether a token came back just now, whether gateways send to it.
-
-    probes: llm_probe's result by engine name (none: its host was not reached); upstreams: text of each gateway's
-    upstream file by host, None when it could not be read.
-    """
-    rows = []
-    for engine in plan["engines"]:
-        probe = probes.get(engine["name"])
-        if probe is None:
-            token = "unknown: host not reached"
-        elif probe.get("failed") or "ttft_s" not in probe:
-            token = f"none: {probe.get('msg', 'no answer')}"
-        else:
-            token = f"now, after {probe['ttft_s']:.3f} s"
-        lines = [line.split() for text in upstreams.values() if text for line in text.splitlines()]
-        sent = [line for line in lines if line[:2] == ["server", f"{engine['address']}:{engine['port']}"]]
-        drained = "unknown" if None in upstreams.values() or not upstreams else \
-            "no" if sent and not any("down;" in line for line in sent) else "yes"
-        rows.append({"engine": engine["name"], "host": engine["host"], "gpus": str(len(engine["gpus"]) or "cpu"),
-                     "release": engine["release"], "last token": token, "drained": drained})
-    return rows
+def _moves(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> List[str]:
+    """A sentence for each engine that stands on another host than in the last plan."""
+    hosts = {engine["name"]: engine["host"] for engine in before}
+    return [f"{engine['name']} moves from {hosts[engine['name']]} to {engine['host']}." for engine in after
+            if hosts.get(engine["name"], engine["host"]) != engine["host"]]
 
 
-def aligned(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Rows as lines of a table with a heading; no rows, no lines."""
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+def _way_warnings(deployment: Deployment, model: Optional[Model], way: Way) -> List[str]:
+    if model is None:
+        return [f"{deployment.name}: nothing is known of {deployment.model}; its sizes are taken as said, memory is not checked."]
+    texts = list(model.warnings)
+    if not way.whole_context:
+        texts.append(f"{deployment.name}: one sequence of the model's {model.context} tokens does not fit on {way.kind}; "
+                     f"max-model-len is {way.estimate.context}.")
+    if falls_back(model, way.kind.card):
+        texts.append(f"{deployment.name}: {way.kind.card.name} has no units for {model.quantisation}; vLLM unpacks the weights in "
+                     "the kernel: the memory is saved, the speed is that of 16 bits.")
+    return texts

@@ -15,6 +15,7 @@ LIMIT = 400
 LONG = {
     "COPYING": "the licence",
     "plugins/module_utils/_errors.py": "one catalogue, a table in two languages",
+    "plugins/module_utils/_catalogue.py": "a table of facts about models",
     "docs/errors.md": "generated from the catalogue",
     "docs/reference/modules.md": "generated from the modules",
     "docs/reference/roles.md": "generated from the argument specs",

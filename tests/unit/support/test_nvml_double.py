@@ -98,16 +98,23 @@ def test_structures_have_the_sizes_that_nvidia_ml_py_gives_them(tmp_path: Path) 
 # -- the capture of a real H200
 
 
+@pytest.mark.parametrize("name", ["h200", "facts-h200-1", "facts-h200-2"])
+def test_captures_hold_no_identity(name: str) -> None:
+    text = (nvml.HERE / "captures" / f"{name}.json").read_text(encoding="utf-8")
+    found = re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]+", text, re.IGNORECASE)
+    assert found and {identity[:-1] for identity in found} == {"00000000-0000-0000-0000-00000000000"}
+
+
 def test_h200_answers_the_system_as_captured(where: Path) -> None:
-    names = [name for name in CAPTURE["system"] if name != "nvmlDeviceGetCount"]  # the machine has one card more
-    assert len(names) >= 4
-    assert ask(Machine.load("h200-2"), where, [[name] for name in names]) == [CAPTURE["system"][name] for name in names]
+    names = sorted(CAPTURE["system"])
+    assert len(names) >= 5
+    assert ask(Machine.load("h200-1"), where, [[name] for name in names]) == [CAPTURE["system"][name] for name in names]
 
 
 def test_h200_answers_each_device_call_as_captured(where: Path) -> None:
     names = sorted(CAPTURE["device"])
     assert len(names) > 40
-    answers = ask(Machine.load("h200-2"), where, [[name, gpu(0)] for name in names])
+    answers = ask(Machine.load("h200-1"), where, [[name, gpu(0)] for name in names])
     assert dict(zip(names, answers, strict=True)) == CAPTURE["device"]
 
 
@@ -131,7 +138,7 @@ def test_h200_answers_calls_with_arguments_as_captured(where: Path) -> None:
     wanted += [(["nvmlDeviceGetMigDeviceHandleByIndex", gpu(0), int(n)], value) for n, value in loops["mig_handles"].items()]
     wanted += [(["fabric", *name.split("/"), gpu(0)], value) for name, value in loops["fabric"].items()]
     assert len(wanted) > 20
-    answers = ask(Machine.load("h200-2"), where, [call for call, _value in wanted])
+    answers = ask(Machine.load("h200-1"), where, [call for call, _value in wanted])
     assert [(call, answer) for (call, _value), answer in zip(wanted, answers, strict=True)] == wanted
 
 
@@ -141,7 +148,7 @@ def test_h200_counts_errors_by_unit_as_captured(where: Path) -> None:
     wanted = _outcomes(CAPTURE["loops"]["ecc_memory"])
     assert len(wanted) == 32
     calls = [["nvmlDeviceGetMemoryErrorCounter", gpu(0), *(numbers[word] for word in name.split("/"))] for name in wanted]
-    assert dict(zip(wanted, ask(Machine.load("h200-2"), where, calls), strict=True)) == wanted
+    assert dict(zip(wanted, ask(Machine.load("h200-1"), where, calls), strict=True)) == wanted
 
 
 def test_h200_has_no_nvlink_as_captured(where: Path) -> None:
@@ -153,7 +160,7 @@ def test_h200_has_no_nvlink_as_captured(where: Path) -> None:
             wanted += [([f"nvmlDeviceGetNvLink{call}", gpu(0), link], every[word]) for word, call in plain.items()]
             wanted += [(["nvmlDeviceGetNvLinkCapability", gpu(0), link, int(n)], v) for n, v in every["capability"].items()]
             wanted += [(["nvmlDeviceGetNvLinkErrorCounter", gpu(0), link, counters[n]], v) for n, v in every["errors"].items()]
-    answers = ask(Machine.load("h200-2"), where, [call for call, _value in wanted])
+    answers = ask(Machine.load("h200-1"), where, [call for call, _value in wanted])
     assert [(call, answer) for (call, _value), answer in zip(wanted, answers, strict=True)] == wanted
     assert len(wanted) == 60
 
@@ -161,7 +168,7 @@ def test_h200_has_no_nvlink_as_captured(where: Path) -> None:
 def test_h200_answers_each_field_as_captured(where: Path) -> None:
     wanted = _outcomes(CAPTURE["loops"]["fields"])
     assert len(wanted) > 250
-    (answers,) = ok(ask(Machine.load("h200-2"), where, [["fields", gpu(0), [[getattr(pynvml, n), 0] for n in wanted]]]))
+    (answers,) = ok(ask(Machine.load("h200-1"), where, [["fields", gpu(0), [[getattr(pynvml, n), 0] for n in wanted]]]))
     assert dict(zip(wanted, answers, strict=True)) == wanted
 
 
@@ -196,7 +203,8 @@ def test_every_machine_says_its_source_and_answers_every_call(name: str, where: 
 
 @pytest.mark.parametrize(("name", "count", "card", "total"), [
     ("hgx-h100-8", 8, "NVIDIA H100 80GB HBM3", 85520809984), ("hgx-a100-80-8", 8, "NVIDIA A100-SXM4-80GB", 85899345920),
-    ("hgx-a100-roce-a", 8, "NVIDIA A100-SXM4-80GB", 85899345920), ("h200-2", 2, "NVIDIA H200", 150754820096),
+    ("hgx-a100-roce-a", 8, "NVIDIA A100-SXM4-80GB", 85899345920), ("h200-1", 1, "NVIDIA H200", 150754820096),
+    ("h200-2", 2, "NVIDIA H200", 150754820096),
     ("l40s-4", 4, "NVIDIA L40S", 48305799168), ("busy-l40s", 4, "NVIDIA L40S", 48305799168),
     ("mig-h100", 2, "NVIDIA H100 80GB HBM3", 85520809984), ("sick-h100", 8, "NVIDIA H100 80GB HBM3", 85520809984),
 ])
@@ -215,6 +223,15 @@ def test_cards_are_those_that_the_file_name_says(name: str, count: int, card: st
 def test_two_hosts_of_one_kind_have_gpus_of_their_own() -> None:
     one, two = ({gpu_["uuid"] for gpu_ in Machine.load(f"hgx-a100-roce-{x}").gpus} for x in "ab")
     assert len(one | two) == 16
+
+
+def test_a_pair_of_an_hgx_board_keeps_its_links_to_the_switches(where: Path) -> None:
+    calls = [["nvmlDeviceGetNvLinkState", gpu(1), 17], ["nvmlDeviceGetNvLinkState", gpu(1), 18],
+             ["nvmlDeviceGetNvLinkRemoteDeviceType", gpu(1), 17], ["nvmlDeviceGetP2PStatus", gpu(0), gpu(1), 2],
+             ["fields", gpu(1), [[147, 0], [91, 0], [164, 17]]]]
+    state, beyond, kind, peer, fields = ask(Machine.load("h200-2"), where, calls)
+    assert (state, beyond, kind, peer) == ({"ok": 1}, {"error": "NVMLError_InvalidArgument"}, {"ok": 2}, {"ok": 0})
+    assert fields["ok"] == [{"ok": 18}, {"ok": 18}, {"ok": 26562}]
 
 
 def test_hgx_reaches_every_gpu_over_nvswitches(where: Path) -> None:

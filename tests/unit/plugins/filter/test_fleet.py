@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 
 from ansible_collections.idc.llm.plugins.filter import fleet
+from ansible_collections.idc.llm.plugins.module_utils._fleet import for_planning
 
 GROUPS = {"gpu_nodes": ["n1", "n2"], "gateways": ["g1"], "monitors": ["g1"], "all": ["g1", "n1", "n2"]}
 GPU = {"state": "ok", "gpus": []}
@@ -16,8 +17,10 @@ def test_fleet_facts_says_who_was_seen_in_this_run():
         "n2": {"idc_llm_address": "10.9.9.2"},
         "g1": {"idc_llm_address": "10.9.9.9", "ansible_facts": {"default_ipv4": {"address": "10.0.0.9"}}},
     }
+    planned = for_planning(GPU)
+    assert planned["state"] == "ok"
     assert fleet.fleet_facts(hostvars, GROUPS) == {
-        "n1": {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": GPU, "fresh": True},
+        "n1": {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": planned, "fresh": True},
         "n2": {"groups": ["gpu_nodes"], "address": "10.9.9.2", "gpu": None, "fresh": False},
         "g1": {"groups": ["gateways", "monitors"], "address": "10.9.9.9", "gpu": None, "fresh": True},
     }

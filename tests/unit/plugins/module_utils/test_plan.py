@@ -1,23 +1,20 @@
 """The plan: placed by order, a fixed point, refused with a reason."""
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
+from ansible_collections.idc.llm.plugins.module_utils._catalogue import metadata_for
 from ansible_collections.idc.llm.plugins.module_utils._deployment import parse_deployment
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
-from ansible_collections.idc.llm.plugins.module_utils._plan import (
-    PORTS,
-    Host,
-    Wishes,
-    aligned,
-    host_from_facts,
-    make_plan,
-    status_rows,
-    to_keep,
-)
+from ansible_collections.idc.llm.plugins.module_utils._fleet import Gpu, Host, hosts_on_paper
+from ansible_collections.idc.llm.plugins.module_utils._layout import card_of
+from ansible_collections.idc.llm.plugins.module_utils._plan import Wishes, make_plan, to_keep
+from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS
 
 WISHES = Wishes(release="1.0", store_root="/store", allow_unaccepted=True)
+CARD = card_of("H100", 80 << 30, "9.0")
 
 
 def deployment(name="r1", **values):
@@ -26,8 +23,9 @@ def deployment(name="r1", **values):
 
 
 def gpu_host(name, gpus=8, **values):
-    """A node with that many GPUs."""
-    return Host(name, ("gpu_nodes",), f"10.0.0.{name[-1]}", tuple(f"GPU-{name}-{i}" for i in range(gpus)), accepted=True, **values)
+    """A node with that many GPUs, all on NVLink."""
+    cards = tuple(Gpu(f"GPU-{name}-{i}", i, 0, CARD) for i in range(gpus))
+    return Host(name, ("gpu_nodes",), f"10.0.0.{name[-1]}", cards, accepted=True, nvlink=True, **values)
 
 
 def cpu_hosts():
@@ -120,9 +118,12 @@ def test_acceptance_gates_only_the_host_that_failed():
 
 @pytest.mark.parametrize(("wanted", "hosts", "code", "words"), [
     (deployment(tensor_parallel=8, replicas=3), [gpu_host("n1"), gpu_host("n2")], "IDC-PLAN-001", ["2 of 3", "n1: 8 GPUs, 0 free"]),
-    (deployment(tensor_parallel=8, pipeline_parallel=2), [gpu_host("n1")], "IDC-PLAN-002", ["16 GPUs", "n1: 8 GPUs"]),
+    (deployment(tensor_parallel=8, pipeline_parallel=2), [gpu_host("n1")], "IDC-PLAN-002", ["16 GPUs", "1 × (8 × 80 GB)"]),
     (deployment(device="cpu", replicas=3), cpu_hosts(), "IDC-PLAN-001", ["2 of 3"]),
-    (deployment(), [Host("n1", ("gpu_nodes",))], "IDC-PLAN-001", ["no usable host"]),
+    (deployment(tensor_parallel=1), [Host("n1", ("gpu_nodes",))], "IDC-PLAN-001", ["no usable host"]),
+    (deployment(), [gpu_host("n1")], "IDC-PLAN-010", ["org/r1", "any metadata"]),
+    (deployment(tensor_parallel=1, gpus=["9"]), [gpu_host("n1", 1)], "IDC-PLAN-008", ["GPU 9", "n1: 0 (GPU-n1-0)"]),
+    (deployment(tensor_parallel=1, hosts=["n7"]), [gpu_host("n1")], "IDC-PLAN-009", ["n7"]),
 ])
 def test_refusals_say_what_was_seen(wanted, hosts, code, words):
     with pytest.raises(IdcError) as caught:
@@ -131,27 +132,164 @@ def test_refusals_say_what_was_seen(wanted, hosts, code, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_host_from_facts():
-    facts = {"state": "ok", "gpus": [{"uuid": "GPU-a", "healthy": True}, {"uuid": "GPU-b", "healthy": False}],
-             "acceptance": {"accepted": True}}
-    host = host_from_facts("n1", {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": facts, "fresh": True})
-    assert (host.gpus, host.accepted, host.provisional) == (("GPU-a",), True, False)
-    facts = {**facts, "acceptance": None, "acceptance_now": {"accepted": True}}
-    entry = {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": facts, "fresh": True}
-    assert [host_from_facts("n1", entry, foresee).accepted for foresee in (False, True)] == [None, True]
-    bare = {"state": "no_driver", "gpus": [], "pci_devices": [{"vendor": "nvidia", "address": "0000:06:00.0"}]}
-    host = host_from_facts("n1", {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": bare, "fresh": True})
-    assert (host.gpus, host.provisional) == (("pci:0000:06:00.0",), True)
-    assert make_plan([deployment()], [host], WISHES)["provisional"] is True
+def measured(name, model, **values):
+    """A deployment of a model of the catalogue, and its metadata by name."""
+    return deployment(name, model=model, **values), {name: metadata_for(model)}
 
 
-def test_status_says_what_a_person_wants_to_know():
-    plan = make_plan([deployment(device="cpu", replicas=2)], cpu_hosts(), WISHES)
-    upstream = "    server 10.0.0.1:8000 weight=1;\n    server 10.0.0.2:8000 weight=1 down;\n"
-    rows = status_rows(plan, {"r1-blue-0": {"ttft_s": 0.05}, "r1-blue-1": {"failed": True, "msg": "refused"}}, {"g1": upstream})
-    assert [(row["last token"], row["drained"]) for row in rows] == [("now, after 0.050 s", "no"), ("none: refused", "yes")]
-    rows = status_rows(plan, {}, {"g1": None})
-    assert [(row["last token"], row["drained"]) for row in rows] == [("unknown: host not reached", "unknown")] * 2
-    lines = aligned(rows)
-    assert lines[0].split()[:3] == ["engine", "host", "gpus"] and len(lines) == 3
-    assert lines[1].startswith("r1-blue-0  n1") and aligned([]) == []
+def ports(plan):
+    """Port by engine."""
+    return {engine["name"]: engine["port"] for engine in plan["engines"]}
+
+
+def test_a_fixed_port_is_the_first_of_its_engines_on_a_host():
+    hosts, wanted = [gpu_host("n1")], [deployment(tensor_parallel=1, replicas=3, port=9000)]
+    first = make_plan(wanted, hosts, WISHES)
+    assert sorted(ports(first).values()) == [9000, 9001, 9002]
+    assert make_plan(wanted, hosts, WISHES, to_keep(first)) == first
+    fewer = make_plan([deployment(tensor_parallel=1, replicas=1, port=9000, gpus=["1"])], hosts, WISHES, to_keep(first))
+    assert ports(fewer) == {"r1-blue-1": 9000}
+
+
+def test_a_fixed_port_goes_before_an_engine_that_was_given_it():
+    hosts, loose = [gpu_host("n1")], deployment("a", tensor_parallel=1, replicas=2)
+    before = make_plan([loose], hosts, WISHES)
+    assert ports(before) == {"a-blue-0": 8000, "a-blue-1": 8001}
+    wanted = [loose, deployment("b", tensor_parallel=1, replicas=1, port=8001)]
+    plan = make_plan(wanted, hosts, WISHES, to_keep(before))
+    assert ports(plan) == {"a-blue-0": 8000, "a-blue-1": 8002, "b-blue-0": 8001}
+    assert make_plan(wanted, hosts, WISHES, to_keep(plan)) == plan
+
+
+def test_ports_of_services_and_of_engines_that_still_run_are_not_given():
+    wishes = dataclasses.replace(WISHES, ports={**PORTS, "engine": 9099})
+    plan = make_plan([deployment("a", tensor_parallel=1, replicas=3)], [gpu_host("n1")], wishes)
+    assert list(ports(plan).values()) == [9099, 9101, 9102]  # 9100 is the node exporter's
+    plan = make_plan([deployment("b", tensor_parallel=1, replicas=1)], [gpu_host("n1")], wishes, to_keep(plan))
+    assert ports(plan) == {"b-blue-0": 9103}
+    wishes = dataclasses.replace(WISHES, ports={**PORTS, "store": 9103})  # a service that moves there goes first
+    plan = make_plan([deployment("b", tensor_parallel=1, replicas=1)], [gpu_host("n1")], wishes, to_keep(plan))
+    assert ports(plan) == {"b-blue-0": 8000}
+
+
+def test_replicas_over_two_hosts_meet_at_their_head_and_stay_there():
+    (wanted, metadata), hosts = measured("r1", "deepseek-ai/DeepSeek-R1", replicas=2), hosts_on_paper("4*hgx-h100-8", [])
+    first = make_plan([wanted], hosts, WISHES, None, metadata)
+    rows = [(e["name"], e["host"], e["head"], e["config"]["node-rank"], e["config"].get("headless")) for e in first["engines"]]
+    assert rows == [("r1-blue-0", "hgx-h100-8-1", True, 0, None), ("r1-blue-0-rank1", "hgx-h100-8-2", False, 1, True),
+                    ("r1-blue-1", "hgx-h100-8-3", True, 0, None), ("r1-blue-1-rank1", "hgx-h100-8-4", False, 1, True)]
+    for engine in first["engines"][:2]:
+        options = {key: engine["config"][key] for key in ("nnodes", "master-addr", "master-port", "tensor-parallel-size",
+                                                          "pipeline-parallel-size")}
+        assert options == {"nnodes": 2, "master-addr": "192.0.2.1", "master-port": 29501, "tensor-parallel-size": 8,
+                           "pipeline-parallel-size": 2}
+    assert [server["engine"] for server in first["gateway"]["upstreams"][0]["servers"]] == ["r1-blue-0", "r1-blue-1"]
+    assert {row["host"] for row in first["scrape"] if row["job"] == "vllm"} == {"hgx-h100-8-1", "hgx-h100-8-3"}
+    assert make_plan([wanted], hosts, WISHES, to_keep(first), metadata) == first
+    one = dataclasses.replace(wanted, replicas=1)
+    after = make_plan([one], hosts[1:], WISHES, to_keep(first), metadata)  # the first head is lost: the other replica is kept
+    assert after["engines"] == first["engines"][2:]
+
+
+def test_a_kept_head_keeps_its_masters_port():
+    wanted, hosts = deployment(tensor_parallel=8, pipeline_parallel=2, replicas=1), [gpu_host("n1"), gpu_host("n2")]
+    first = make_plan([wanted], hosts, WISHES)
+    before = copy.deepcopy(to_keep(first))
+    for engine in before["engines"]:
+        engine["config"]["master-port"] = 29517
+    plan = make_plan([wanted], hosts, WISHES, before)
+    assert [engine["config"]["master-port"] for engine in plan["engines"]] == [29517, 29517]
+
+
+def test_data_parallel_ranks_over_two_hosts_are_started_host_by_host():
+    wanted = deployment(data_parallel=16, expert_parallel=True)
+    plan = make_plan([wanted], [gpu_host("n1"), gpu_host("n2")], WISHES)
+    keys = ("data-parallel-size", "data-parallel-size-local", "data-parallel-start-rank", "data-parallel-address",
+            "data-parallel-rpc-port", "headless", "enable-expert-parallel", "nnodes")
+    assert [[engine["config"].get(key) for key in keys] for engine in plan["engines"]] == [
+        [16, 8, None, "10.0.0.1", 29501, None, True, None], [16, 8, 8, "10.0.0.1", 29501, True, True, None]]
+
+
+def test_nccl_is_set_for_engines_that_span_hosts_only():
+    hosts = [gpu_host(name, nccl={"NCCL_IB_HCA": "mlx5_0"}) for name in ("n1", "n2", "n3")]
+    plan = make_plan([deployment("a", tensor_parallel=8, pipeline_parallel=2, environment={"NCCL_DEBUG": "INFO"}, replicas=1),
+                      deployment("b", tensor_parallel=8)], hosts, WISHES)
+    seen = [(e["deployment"], e["environment"].get("NCCL_IB_HCA"), e["environment"].get("NCCL_DEBUG")) for e in plan["engines"]]
+    assert seen == [("a", "mlx5_0", "INFO"), ("a", "mlx5_0", "INFO"), ("b", None, None)]
+
+
+def test_a_measured_engine_says_what_it_holds_and_gateways_weigh_it():
+    wanted, metadata = measured("q", "Qwen/Qwen3-8B", replicas=2)
+    large = dataclasses.replace(gpu_host("n2", 1), gpus=(Gpu("GPU-n2-0", 0, 0, card_of("H200", 140 << 30, "9.0")),))
+    plan = make_plan([wanted], [gpu_host("n1", 1), large], WISHES, None, metadata)
+    memory = {engine["host"]: engine["memory"] for engine in plan["engines"]}
+    assert memory["n2"]["kv_tokens"] > memory["n1"]["kv_tokens"] > memory["n1"]["context"] == 40960
+    weights = {server["address"]: server["weight"] for server in plan["gateway"]["upstreams"][0]["servers"]}
+    assert weights == {"10.0.0.1": 1, "10.0.0.2": round(memory["n2"]["kv_tokens"] / memory["n1"]["kv_tokens"])}
+    assert plan["deployments"][0]["bottleneck"] and plan["deployments"][0]["weights_bytes"] == metadata["q"]["weights"]["bytes"]
+
+
+@pytest.mark.parametrize(("gpus", "mode", "serving", "spare"), [
+    (4, "side_by_side", 1.0, 2), (3, "batches", 1.0, 1), (2, "rolling", 0.5, 0)])
+def test_a_change_beside_in_batches_or_rolling(gpus, mode, serving, spare):
+    plan = make_plan([deployment(tensor_parallel=1, replicas=2)], [gpu_host("n1", gpus)], WISHES)
+    change = plan["deployments"][0]["change"]
+    assert (change["mode"], change["serving"], change["spare"]) == (mode, serving, spare)
+
+
+def test_no_replicas_serve_nothing_and_need_no_store():
+    plan = make_plan([deployment(tensor_parallel=1, replicas=0)], [gpu_host("n1")], WISHES)
+    assert (plan["engines"], plan["stores"], plan["gateway"]["upstreams"]) == ([], {}, [{"deployment": "r1", "servers": []}])
+
+
+def test_two_deployments_of_one_name_are_refused():
+    with pytest.raises(IdcError) as caught:
+        make_plan([deployment(tensor_parallel=1), deployment(tensor_parallel=1)], [gpu_host("n1")], WISHES)
+    assert caught.value.code == "IDC-INV-011"
+
+
+def test_a_named_gpu_that_is_sick_exists_yet():
+    host = gpu_host("n1", 2, unusable=("2", "GPU-n1-2"))
+    plan = make_plan([deployment(tensor_parallel=1, gpus=["1", "2"], replicas=1)], [host], WISHES)
+    assert [engine["gpus"] for engine in plan["engines"]] == [["GPU-n1-1"]]
+    with pytest.raises(IdcError) as caught:
+        make_plan([deployment(tensor_parallel=1, gpus=["2"], replicas=1)], [host], WISHES)
+    assert caught.value.code == "IDC-PLAN-001"
+
+
+def test_an_engine_that_moves_is_told():
+    wanted = [deployment(tensor_parallel=8, replicas=1)]
+    first = make_plan(wanted, [gpu_host("n1"), gpu_host("n2")], WISHES)
+    plan = make_plan(wanted, [gpu_host("n2")], WISHES, to_keep(first))
+    assert "r1-blue-0 moves from n1 to n2." in plan["warnings"]
+    assert make_plan(wanted, [gpu_host("n2")], WISHES, to_keep(plan))["engines"] == plan["engines"]
+
+
+def test_a_store_that_is_too_small_is_told_once_its_files_are_not_there():
+    wanted, metadata = measured("q", "Qwen/Qwen3-8B", replicas=1)
+    hosts = [gpu_host("n1", store_free=10 ** 9)]
+    first = make_plan([wanted], hosts, WISHES, None, metadata)
+    told = [text for text in first["warnings"] if "store" in text]
+    assert told == ["n1: 1 GB are free for the store, q needs 16 GB unless its files are there already."]
+    assert not any("store" in text for text in make_plan([wanted], hosts, WISHES, to_keep(first), metadata)["warnings"])
+
+
+def test_engines_of_a_plan_of_the_first_schema_stay():
+    wanted = [deployment("a", tensor_parallel=2, replicas=2), deployment("b", device="cpu", replicas=1, hosts=["n3"])]
+    hosts = [gpu_host("n1", 4), gpu_host("n2", 4), Host("n3", ("gpu_nodes",), "10.0.0.3", accepted=True)]
+    first = make_plan(wanted, hosts, WISHES)
+    old = {"schema": 1, "engines": [{key: value for key, value in engine.items() if key not in ("layout", "memory")}
+                                    for engine in reversed(first["engines"])]}
+    assert make_plan(wanted, hosts, WISHES, old)["engines"] == first["engines"]
+
+
+@pytest.mark.parametrize("engines", [
+    [{}], [{"name": "r1-blue-0"}], None,
+    [{"name": "r1-blue-0", "deployment": "r1", "replica": 0, "rank": 0, "host": "gone", "port": 8000, "gpus": ["GPU-x"]}],
+    [{"name": f"r1-blue-0-rank{rank}", "deployment": "r1", "replica": 0, "rank": rank, "host": "n1", "port": 8000,
+      "gpus": ["GPU-n1-0"]} for rank in (0, 1)],
+])
+def test_rubbish_in_the_last_plan_does_not_count(engines):
+    wanted, hosts = [deployment(tensor_parallel=1, replicas=1)], [gpu_host("n1")]
+    plan = make_plan(wanted, hosts, WISHES, {"engines": engines})
+    assert [(e["host"], e["gpus"]) for e in plan["engines"]] == [("n1", ["GPU-n1-0"])]

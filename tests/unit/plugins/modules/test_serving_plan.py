@@ -67,5 +67,51 @@ def test_state_that_cannot_be_written_is_said(plan):
     assert plan()["error"]["code"] in ("IDC-PLAN-003", "IDC-PLAN-004")
 
 
+CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+          "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, "max_position_embeddings": 8192}
+
+
+def metadata(layers, source):
+    """Metadata that shows in the plan where it is from."""
+    return {"schema": 1, "config": {**CONFIG, "num_hidden_layers": layers}, "source": source,
+            "weights": {"bytes": None, "files": None, "tensors": None}}
+
+
+def source(answer):
+    """Where the plan's figures are from."""
+    assert not answer.get("failed"), answer
+    return answer["plan"]["deployments"][0]["metadata_source"]
+
+
+def test_metadata_is_the_deployments_own_then_listed_then_kept_then_the_catalogues(plan, tmp_path):
+    (tmp_path / "own.json").write_text(json.dumps(metadata(30, "own")))
+    qwen = {"name": "r1", "model": "Qwen/Qwen3-8B", "revision": "abc", "device": "cpu"}
+    listed = [{"item": qwen, "metadata": metadata(31, "listed")}]
+    failed = [{"item": qwen, "failed": False, "msg": "IDC-FETCH-001: nobody there."}]
+    assert source(plan(deployments=[{**qwen, "metadata": str(tmp_path / "own.json")}], listed=failed)) == "own"
+    unreached = plan(deployments=[qwen], listed=failed)
+    assert "catalogue" in source(unreached) and any("nobody there" in text for text in unreached["plan"]["warnings"])
+    assert source(plan(deployments=[qwen], listed=listed)) == "listed"
+    assert source(plan(deployments=[qwen], listed=failed)) == "listed"        # kept
+    assert source(plan(deployments=[qwen])) == "listed"
+    assert "catalogue" in source(plan(deployments=[qwen], profile="l40s-4"))  # on paper nothing that is kept counts
+
+
+def test_a_metadata_path_that_is_not_there_is_said(plan, tmp_path):
+    answer = plan(deployments=[{**WANTED[0], "metadata": str(tmp_path / "nothing")}])
+    assert answer["failed"] and answer["error"]["code"].startswith("IDC-FETCH-01") and "nothing" in answer["msg"]
+
+
+def test_on_paper_each_node_is_of_the_profile_and_nothing_is_kept(plan):
+    wanted = [{"name": "r1", "model": "deepseek-ai/DeepSeek-R1", "revision": "abc"}]
+    answer = plan(deployments=wanted, hosts=UNSEEN, profile="hgx-h200-8")
+    assert not answer["changed"] and not plan.state.exists() and answer["plan"]["provisional"]
+    assert answer["table"][1].split()[:5] == ["r1-blue-0", "n1", "192.0.2.1:8000", "8", "TP8+EP"]
+    many = plan(deployments=[{**wanted[0], "hosts": ["n1"]}], hosts=UNSEEN, profile="2*hgx-h100-8")
+    assert [engine["host"] for engine in many["plan"]["engines"]] == ["hgx-h100-8-1", "hgx-h100-8-2"]
+    wrong = plan(deployments=wanted, hosts=UNSEEN, profile="hgx-h100-9")
+    assert wrong["error"]["code"] == "IDC-PLAN-014" and "hgx-h100-8" in wrong["msg"]
+
+
 def test_wrong_deployment_is_an_error_of_the_catalogue(plan):
     assert plan(deployments=[{"name": "r1"}])["error"]["code"] == "IDC-INV-002"
