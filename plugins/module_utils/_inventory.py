@@ -24,9 +24,9 @@ VARIABLES = (
     "idc_llm_secrets_file",
     "idc_llm_sources", "idc_llm_state_dir", "idc_llm_store_root",
 )
-SECRETS = ("tenants", "engine_key", "hub_token")
+SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token")
 TENANT = ("keys", "deployments")
-SOURCES = ("wheels", "wheels_controller")
+SOURCES = ("wheels", "wheels_controller", "hf", "modelscope")
 
 # The oldest Python on a managed host, by ansible-core's minor version, and the package that brings one.
 # https://docs.ansible.com/ansible/latest/reference_appendices/release_and_maintenance.html
@@ -206,10 +206,10 @@ def host_errors(host: HostState, deployments: Sequence[Deployment], store_root: 
 
 
 def media_paths(deployments: Sequence[Deployment], store_root: str) -> list[str]:
-    """Manifests whose presence on the host proves that a model can be had without a network."""
+    """Files of which one on the host proves that a model can be had without a network; a folder needs no manifest."""
     paths: list[str] = []
     for deployment in deployments:
-        folders = [f"{store_root}/{deployment.model}/{deployment.revision}"]
-        folders += [s[len("file://"):].rstrip("/") for s in deployment.sources if s.startswith("file://")]
-        paths += [f"{folder}/manifest.json" for folder in folders]
+        paths.append(f"{store_root}/{deployment.model}/{deployment.revision}/manifest.json")
+        folders = [s[len("file://"):].rstrip("/") for s in deployment.sources if s.startswith("file://")]
+        paths += [f"{folder}/{name}" for folder in folders for name in ("manifest.json", "config.json")]
     return list(dict.fromkeys(paths))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -135,8 +136,8 @@ def remove_tree(path: str) -> None:
 
 def write_text(path: str, text: str, durable: bool = True) -> None:
     """Put a file there whole, 0644, or leave the one before; ``durable``: it stands a power cut."""
-    beside = f"{path}.{os.getpid()}.tmp"
-    with open(beside, "w", encoding="utf-8") as out:
+    handle, beside = tempfile.mkstemp(dir=os.path.dirname(path))  # a name that nobody can have put there before
+    with os.fdopen(handle, "w", encoding="utf-8") as out:
         out.write(text)
         out.flush()
         os.fchmod(out.fileno(), 0o644)

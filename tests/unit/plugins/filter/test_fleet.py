@@ -40,7 +40,7 @@ def test_python_error_is_a_sentence_or_nothing():
 
 def test_host_errors_takes_the_loop_of_stat():
     paths = fleet.media_paths(WANTED, "/store")
-    assert paths == ["/store/org/r1/abc/manifest.json", "/srv/r1/manifest.json"]
+    assert paths == ["/store/org/r1/abc/manifest.json", "/srv/r1/manifest.json", "/srv/r1/config.json"]
     facts = {"os_family": "Debian", "distribution": "Debian", "service_mgr": "systemd", "all_ipv4_addresses": ["10.0.0.1"]}
     stats = [{"item": path, "stat": {"exists": False}} for path in paths]
     found = fleet.host_errors(facts, "n1", WANTED, stats, "10.0.0.1", "/store", [], True)

@@ -137,15 +137,17 @@ def host(**change):
 
 
 def paths(**found):
-    """Which of the three paths are there."""
+    """Which of the paths are there."""
     return {"/w/requirements.txt": found.get("wheels", True), "/r/vllm": found.get("release", False),
-            "/s/org/model/abc/manifest.json": found.get("store", False), "/srv/m/manifest.json": found.get("media", True)}
+            "/s/org/model/abc/manifest.json": found.get("store", False), "/srv/m/manifest.json": found.get("media", True),
+            "/srv/m/config.json": found.get("folder", False)}
 
 
 def test_fit_host_has_no_errors():
     assert host() == []
     assert host(paths=paths(wheels=False, release=True)) == []
     assert host(paths=paths(store=True, media=False)) == []
+    assert host(paths=paths(media=False, folder=True)) == []  # a folder without a manifest will do
     assert host(paths={}, serves=False) == []
 
 
