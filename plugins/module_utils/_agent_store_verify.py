@@ -177,17 +177,28 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     options: Any = parser.parse_args(argv)
     try:
         os.listdir(options.root)
-        notes = run(options.root, options.days, lambda line: print(line, flush=True))
+        notes = run(options.root, options.days, say)
         write(os.path.join(options.root, NOTES), notes_text(notes))
         if options.metrics_dir:
             write(os.path.join(options.metrics_dir, METRIC), metric_text(notes, time.time()))
     except OSError as exc:
-        print(f"the store cannot be verified: {exc}", file=sys.stderr)
+        complain(f"the store cannot be verified: {exc}")
         return 2
     wrong = {name: note.problem for name, note in notes.items() if note.problem}
     for name, text in sorted(wrong.items()):
-        print(f"wrong: {os.path.join(options.root, name)}: {text}", file=sys.stderr)
+        complain(f"wrong: {os.path.join(options.root, name)}: {text}")
     return 1 if wrong else 0
+
+
+def say(line: str) -> None:
+    """A line for the journal, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def complain(line: str) -> None:
+    """A line for the journal, as an error."""
+    sys.stderr.write(line + "\n")
 
 
 def _folders(path: str) -> list[str]:
@@ -199,4 +210,4 @@ def _folders(path: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

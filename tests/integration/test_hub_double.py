@@ -87,8 +87,8 @@ def found(folder):
 
 def run(*command, **environment):
     """A client's command line program: status, and everything that it wrote."""
-    options = {"env": {**os.environ, **environment}, "capture_output": True, "text": True, "timeout": 60, "check": False}
-    result = subprocess.run([BIN / command[0], *command[1:]], **options)
+    options = {"env": {**os.environ, **environment}, "capture_output": True, "text": True, "timeout": 60}
+    result = subprocess.run([BIN / command[0], *command[1:]], check=False, **options)
     return result.returncode, result.stdout + result.stderr
 
 
@@ -143,7 +143,7 @@ def test_model_info_tree_and_refs_are_read_by_the_client(hub):
 
 
 def test_gated_private_and_missing_raise_the_clients_own_errors(root, tmp_path):
-    owner, other, nobody = (secrets.token_hex(16) for _ in range(3))
+    owner, other, nobody = (secrets.token_hex(16) for _number in range(3))
     gated, private = "org/gated", "org/private"
     for model in (gated, private):
         make_model(root, model, {"config.json": b"{}", "model.safetensors": 1000})
@@ -251,7 +251,7 @@ def test_modelscope_lists_stop_silently_at_the_cap(tmp_path, monkeypatch):
 
 
 def test_modelscope_tokens_and_missing_things_raise_the_clients_own_errors(root, tmp_path):
-    owner, other, nobody = (secrets.token_hex(16) for _ in range(3))
+    owner, other, nobody = (secrets.token_hex(16) for _number in range(3))
     make_model(root, "org/own", {"model.safetensors": 1000})
     with Hub(root, tokens=[other]) as hub:
         hub.guard("org/own", "private", [owner])
@@ -278,5 +278,5 @@ def test_modelscope_resumes_a_cut_and_fetches_wrong_bytes_again(hub, tmp_path):
     assert status == 0, output
     assert found(tmp_path / "out") == wanted(hub)
     parts = [(one.start, one.sent) for one in hub.log if one.path == SHARD and one.content]
-    assert sum(sent for _, sent in parts) == BIG and parts[1] == (2 << 20, 1 << 20)
+    assert sum(sent for _start, sent in parts) == BIG and parts[1] == (2 << 20, 1 << 20)
     assert hub.sent("model-00002-of-00002.safetensors") == 2 * (BIG // 2)

@@ -186,8 +186,8 @@ def test_faults_of_range_redirect_and_address(root):
         hub.fault("config.json", location="http://nowhere.invalid")
         assert urlsplit(ask(f"{hub.url}/{MODEL}/resolve/main/config.json")[1]["Location"]).netloc == "nowhere.invalid"
         hub.fault("/api/models/*", status=429, retry_after="7", skip=1, count=2)
-        seen = [ask(f"{hub.url}/api/models/{MODEL}")[:2] for _ in range(4)]
-        assert [status for status, _ in seen] == [200, 429, 429, 200]
+        seen = [ask(f"{hub.url}/api/models/{MODEL}")[:2] for _number in range(4)]
+        assert [status for status, _headers in seen] == [200, 429, 429, 200]
         assert (seen[1][1]["Retry-After"], "Retry-After" in seen[0][1]) == ("7", False)
 
 
@@ -232,7 +232,7 @@ def test_as_a_program_it_serves_until_ended_and_writes_its_log(tmp_path):
     log = tmp_path / "log"
     command = [sys.executable, "-m", "tests.support.hub", tmp_path / "root", "--make", "org/big=2x1", "--log", log]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "NO_PROXY": "*"}) as hub:
-        told = dict(hub.stdout.readline().strip().split("=", 1) for _ in range(3))
+        told = dict(hub.stdout.readline().strip().split("=", 1) for _number in range(3))
         status, headers, _body = ask(f"{told['hub']}/org/big/resolve/main/model-00002-of-00002.safetensors")
         assert (status, headers["X-Repo-Commit"]) == (302, told["commit"])
         assert len(ask(headers["Location"])[2]) == 1 << 20

@@ -24,7 +24,8 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
-def publish(folder, files=FILES):
+def publish(folder, files=None):
+    files = FILES if files is None else files
     rows = []
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +148,7 @@ def test_without_a_store_it_says_so(tmp_path, capsys):
 
 
 def test_a_metric_that_cannot_be_written_is_an_error_and_leaves_nothing(store, monkeypatch):
-    monkeypatch.setattr(agent.os, "rename", lambda *_names: (_ for _ in ()).throw(OSError("no")))
+    monkeypatch.setattr(agent.os, "rename", lambda *_names: (nothing for nothing in ()).throw(OSError("no")))
     assert verify(store) == 2
     assert os.listdir(store.parent / "metrics") == []
 
