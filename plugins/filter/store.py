@@ -7,8 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Mapping, Sequence
 
-MANIFEST = "manifest.json"
-PARTIAL = ".partial-"
+from ansible_collections.idc.llm.plugins.module_utils._model_store import MANIFEST, PARTIAL
 
 
 def store_members(plan: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment, nearest, parse_deployment
 from ansible_collections.idc.llm.plugins.module_utils._errors import LANGUAGES, IdcError
+from ansible_collections.idc.llm.plugins.module_utils._model_store import MANIFEST, revision_path
 from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS
 
 GROUPS = ("gpu_nodes", "gateways", "monitors")
@@ -209,7 +210,7 @@ def media_paths(deployments: Sequence[Deployment], store_root: str) -> list[str]
     """Files of which one on the host proves that a model can be had without a network; a folder needs no manifest."""
     paths: list[str] = []
     for deployment in deployments:
-        paths.append(f"{store_root}/{deployment.model}/{deployment.revision}/manifest.json")
+        paths.append(f"{revision_path(store_root, deployment.model, deployment.revision)}/{MANIFEST}")
         folders = [s[len("file://"):].rstrip("/") for s in deployment.sources if s.startswith("file://")]
-        paths += [f"{folder}/{name}" for folder in folders for name in ("manifest.json", "config.json")]
+        paths += [f"{folder}/{name}" for folder in folders for name in (MANIFEST, "config.json")]
     return list(dict.fromkeys(paths))

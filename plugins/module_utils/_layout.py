@@ -19,7 +19,7 @@ from ansible_collections.idc.llm.plugins.module_utils._model import Model
 from ansible_collections.idc.llm.plugins.module_utils._products import PRODUCTS
 
 COMFORT = 0.45         # share of a GPU's memory left for KV cache from which more GPUs a replica are not worth it
-MOST_NODES = 8         # hosts of one replica
+NODES = (1, 2, 4, 8)   # hosts of one replica
 
 # What vLLM needs beside the sizes, by architecture: how to cut it (data: data parallel + experts), and its options.
 _V4 = {"kv-cache-dtype": "fp8", "block-size": 256, "tokenizer-mode": "deepseek_v4", "reasoning-parser": "deepseek_v4",
@@ -166,7 +166,7 @@ def ways(deployment: Deployment, model: Model, kind: Kind, hosts: int = 1) -> Li
 def layouts(deployment: Deployment, model: Model, kind: Kind, hosts: int) -> Iterator[Layout]:
     """The layouts to try, by number of GPUs; sizes that the deployment fixes are kept."""
     data_first = recipe_for(model).cut == "data" and bool(model.experts)
-    for nodes in (size for size in (1, 2, 4, 8) if size <= min(hosts, MOST_NODES)):
+    for nodes in (size for size in NODES if size <= hosts):
         sizes = sorted({1 << power for power in range(9) if 1 << power <= kind.gpus} | {kind.gpus})
         for per_node in sizes if nodes == 1 else [kind.gpus]:
             cuts = list(_cuts(deployment, model, kind, nodes, per_node))
@@ -280,7 +280,7 @@ def nearest(deployment: Deployment, model: Model, kind: Kind, hosts: int) -> Sai
     """The nearest that would fit: more such hosts, and one host with other cards. As a clause in each language."""
     english: List[str] = []
     chinese: List[str] = []
-    for more in (size for size in (2, 4, 8) if size > hosts):
+    for more in (size for size in NODES if size > hosts):
         found = [way for way in ways(_free(deployment), model, kind, more) if way.whole_context]
         if found:
             held = found[0].estimate

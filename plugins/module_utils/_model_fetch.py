@@ -17,9 +17,11 @@ from ansible_collections.idc.llm.plugins.module_utils._fetch_choice import Choos
 from ansible_collections.idc.llm.plugins.module_utils._fetch_engine import Brought, Engine, Ledger
 from ansible_collections.idc.llm.plugins.module_utils._hash_pool import cores, sha256_of_all
 from ansible_collections.idc.llm.plugins.module_utils._model_store import (
+    LOCK,
     MANIFEST,
     NOTES,
     PART,
+    PARTIAL,
     PROGRESS,
     FetchPlan,
     FileEntry,
@@ -28,6 +30,7 @@ from ansible_collections.idc.llm.plugins.module_utils._model_store import (
     check_space,
     parse_manifest,
     plan_fetch,
+    revision_path,
     right_sized,
     select,
     some,
@@ -72,22 +75,22 @@ class Store:
     @property
     def folder(self) -> str:
         """The model's folder, which holds its revisions."""
-        return os.path.join(self.root, *self.model.split("/"))
+        return os.path.dirname(self.path)
 
     @property
     def path(self) -> str:
         """The published revision."""
-        return os.path.join(self.folder, self.revision)
+        return revision_path(self.root, self.model, self.revision)
 
     @property
     def partial(self) -> str:
         """The fetch under way."""
-        return os.path.join(self.folder, ".partial-" + self.revision)
+        return os.path.join(self.folder, PARTIAL + self.revision)
 
     @property
     def lock(self) -> str:
         """The lock file."""
-        return os.path.join(self.folder, ".lock-" + self.revision)
+        return os.path.join(self.folder, LOCK + self.revision)
 
     def published(self) -> Manifest | None:
         """The published manifest, or None where there is none that can be read."""

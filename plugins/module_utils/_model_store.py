@@ -18,6 +18,7 @@ from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
+PARTIAL, LOCK = ".partial-", ".lock-"  # before a revision's name: the fetch under way, the lock of who does it
 PART, NOTES = ".part", ".part.json"  # an unfinished file, and its checkpoints
 SCHEMA = 1
 # what repeats the weights in another form, where safetensors are there
@@ -30,6 +31,11 @@ _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 _LICENSE = re.compile(r"(licen[sc]e|copying)([._-].*)?\Z", re.IGNORECASE)
+
+
+def revision_path(root: str, model: str, revision: str) -> str:
+    """The folder of a published revision: the one place that says where a model lies."""
+    return f"{root.rstrip('/')}/{model}/{revision}"
 
 
 @dataclass(frozen=True)

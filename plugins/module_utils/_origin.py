@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from abc import ABC, abstractmethod
 from typing import Any, Callable, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -44,7 +45,7 @@ Answer = TypeVar("Answer")
 Patience = Callable[[Callable[[], Any]], Any]  # runs its argument, again after failures that pass
 
 
-class Origin:
+class Origin(ABC):
     """A source by its name as it was given, the commit that it told (None: none), and whether a hub was asked for it."""
 
     def __init__(self, name: str, access: Access, patience: Patience) -> None:
@@ -53,16 +54,17 @@ class Origin:
         self.asked_hub = False
         self._access, self._patience = access, patience
 
+    @abstractmethod
     def listing(self) -> Manifest:
         """The revision's files; raises SourceError and ManifestError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pin(self, commit: str) -> None:
         """Take files of this commit, whatever the revision has become."""
 
+    @abstractmethod
     def remote(self, entry: FileEntry) -> Remote:
         """Where the file is; raises SourceError and ManifestError."""
-        raise NotImplementedError
 
 
 class Folder(Origin):
@@ -77,6 +79,9 @@ class Folder(Origin):
                 return scan(folder)
             raise
         return parse_manifest(data)
+
+    def pin(self, commit: str) -> None:
+        """A folder has no commits: its files are what they are."""
 
     def remote(self, entry: FileEntry) -> Remote:
         return Remote(join(self.name, entry.path), self._access)

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from ansible_collections.idc.llm.plugins.module_utils._fetch_choice import PeerFiles
-from ansible_collections.idc.llm.plugins.module_utils._model_store import PART, FileEntry
+from ansible_collections.idc.llm.plugins.module_utils._model_store import PART, PARTIAL, FileEntry
 from ansible_collections.idc.llm.plugins.module_utils._source import Access, Remote, SourceError, join, tls_context, without_proxy
 from ansible_collections.idc.llm.plugins.module_utils._store_files import in_threads
 
@@ -122,7 +122,7 @@ class Peers:
 
     def __init__(self, urls: Sequence[str], access: Access, model: str, revision: str) -> None:
         self._access = without_proxy(access)
-        folders = (f"{model}/{revision}", f"{model}/.partial-{revision}")
+        folders = (f"{model}/{revision}", f"{model}/{PARTIAL}{revision}")
         names = dict.fromkeys(url.rstrip("/") for url in urls)
         self._peers = {url: Peer(url, self._access, folders) for url in names}
         self._fastest = max(0.1, len(self._peers) / LOOKS)

@@ -24,6 +24,7 @@ from ansible_collections.idc.llm.plugins.module_utils._layout import (
 )
 from ansible_collections.idc.llm.plugins.module_utils._memory import UTILISATION
 from ansible_collections.idc.llm.plugins.module_utils._model import Model, model_from
+from ansible_collections.idc.llm.plugins.module_utils._model_store import revision_path
 from ansible_collections.idc.llm.plugins.module_utils._placement import SLOT, Placer, Replica, engine_name
 from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS, Ports
 
@@ -212,7 +213,7 @@ def _across(nodes: int, data: int, rank: int, head: Optional[str], master: Optio
 
 def store_path(deployment: Deployment, wishes: Wishes) -> str:
     """Folder of a deployment's model on the hosts."""
-    return f"{wishes.store_root}/{deployment.model}/{deployment.revision}"
+    return revision_path(wishes.store_root, deployment.model, deployment.revision)
 
 
 def _deployment(deployment: Deployment, replicas: Sequence[Replica], models: Mapping[str, Optional[Model]], placer: Placer,

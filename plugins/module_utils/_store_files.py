@@ -136,14 +136,19 @@ def remove_tree(path: str) -> None:
 
 def write_text(path: str, text: str, durable: bool = True) -> None:
     """Put a file there whole, 0644, or leave the one before; ``durable``: it stands a power cut."""
-    handle, beside = tempfile.mkstemp(dir=os.path.dirname(path))  # a name that nobody can have put there before
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fchmod(out.fileno(), 0o644)
-        if durable:
-            os.fsync(out.fileno())
-    os.rename(beside, path)
+    folder, name = os.path.split(path)
+    handle, beside = tempfile.mkstemp(".tmp", f".{name}.", folder)  # a name that nobody can have put there before
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fchmod(out.fileno(), 0o644)
+            if durable:
+                os.fsync(out.fileno())
+        os.rename(beside, path)
+    except OSError:
+        remove_file(beside)
+        raise
 
 
 def sync_folder(path: str) -> None:

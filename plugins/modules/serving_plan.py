@@ -204,8 +204,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     metadata = {deployment.name: models.find(deployment) for deployment in deployments}
     if on_paper:
         nodes = [name for name, entry in params["hosts"].items() if "gpu_nodes" in entry["groups"]]
-        deployments = [replace(deployment, hosts=()) for deployment in deployments] if "*" in params["profile"] else deployments
-        plan = make_plan(deployments, hosts_on_paper(params["profile"], nodes), wishes, None, metadata)
+        hosts = hosts_on_paper(params["profile"], nodes)
+        if {host.name for host in hosts} != set(nodes):  # new hosts instead of the inventory's: nobody is named yet
+            deployments = [replace(deployment, hosts=()) for deployment in deployments]
+        plan = make_plan(deployments, hosts, wishes, None, metadata)
         return {"changed": False, "plan": plan, "kept": to_keep(plan), "table": plan_table(plan) + plan_notes(plan)}
     entries = with_kept_facts(params["hosts"], facts_dir)
     before = read_json(plan_path)

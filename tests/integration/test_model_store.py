@@ -8,7 +8,6 @@ What it would install (nginx, a user) is left out; units are run by tests/suppor
 from __future__ import annotations
 
 import copy
-import hashlib
 import http.client
 import json
 import os
@@ -25,21 +24,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.model_source import write_source
+
 ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ADDRESSES = {"box1": "127.0.0.11", "box2": "127.0.0.12"}
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 1000, "sub/more.txt": b"more", ".gitattributes": b"x"}
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the role makes root's files")  # nginx: script/bootstrap tests
-
-
-def fill(folder, files):
-    rows = []
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-        rows.append({"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
-    (folder / "manifest.json").write_text(json.dumps({"files": rows}))
 
 
 class Origin:
@@ -52,7 +44,7 @@ class Origin:
             def log_message(self, form, *values):
                 asked.append(self.path)
 
-        fill(folder, FILES)
+        write_source(folder, FILES)
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -258,9 +250,9 @@ def test_old_revisions_go_only_where_that_is_allowed(stood):
     house = stood
     store = house.root("box1") / "demo/tiny"
     for age, revision in enumerate(("r0", "q9", "q8"), start=1):
-        fill(store / revision, FILES)
+        write_source(store / revision, FILES)
         os.utime(store / revision / "manifest.json", (1e9 - age, 1e9 - age))
-    fill(store / ".partial-q7", FILES)
+    write_source(store / ".partial-q7", FILES)
     shutil.rmtree(store / ".partial-r2", ignore_errors=True)  # another test's
     (store / ".lock-r2").unlink(missing_ok=True)
     (house.root("box1") / "demo/mine").mkdir()

@@ -16,7 +16,7 @@ import warnings
 from typing import Any, Callable, List
 
 warnings.simplefilter("ignore")
-import pynvml  # noqa: E402
+import pynvml  # noqa: E402 - the inactive package of the same name warns on import, on stderr
 
 
 def plain(value: Any) -> Any:

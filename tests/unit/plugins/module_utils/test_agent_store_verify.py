@@ -4,14 +4,14 @@
 """The program that reads a part of the store again."""
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
 
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils import _agent_store_verify as agent
+
+from tests.support.model_source import write_source
 
 FILES = {"config.json": b"{}", "model-1.safetensors": b"a" * 3000000, "model-2.safetensors": b"b" * 10, "sub/x": b""}
 
@@ -25,13 +25,7 @@ def store(tmp_path):
 
 
 def publish(folder, files=None):
-    files = FILES if files is None else files
-    rows = []
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-        rows.append({"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
-    (folder / "manifest.json").write_text(json.dumps({"files": rows}))
+    write_source(folder, FILES if files is None else files)
 
 
 def verify(store, days=1):
