@@ -38,6 +38,8 @@ User={user}
 Group={group}
 WorkingDirectory=/var/lib/{user}
 Environment=HOME=/var/lib/{user}
+# At SIGABRT, which the watchdog sends to an engine that hangs, Python writes the stacks of all threads to the journal.
+Environment=PYTHONFAULTHANDLER=1
 Environment=PATH={root}/deployments/%i/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 EnvironmentFile={config_dir}/%i/env
 # What this process was started with, for the next run to compare; /run forgets it when the engine stops.

@@ -8,6 +8,7 @@ Private to this collection.
 """
 from __future__ import annotations
 
+import dataclasses
 import errno
 import grp
 import hashlib
@@ -20,7 +21,7 @@ import tempfile
 import time
 from typing import Any, Callable, Sequence
 
-from ansible_collections.idc.llm.plugins.module_utils import _engine
+from ansible_collections.idc.llm.plugins.module_utils import _engine, _engine_options
 from ansible_collections.idc.llm.plugins.module_utils._engine import File, Observed, Spec
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._http import Call, HttpFailure, send
@@ -48,7 +49,8 @@ class EngineHost:
         self, spec: Spec, state: str, wait: bool, model: str, ready_timeout: float, probe_timeout: float
     ) -> dict[str, Any]:
         """Write, start or restart where needed, prove; the module's result."""
-        pending = self._not_yet(spec)
+        spec, unchecked = self._validated(spec)
+        pending = self._not_yet(spec) + unchecked
         wanted = _engine.files(spec, _sha256(f"{spec.release_dir}/{INSTALLED}"))
         stale = [file for file in wanted if not _same(file)]
         digest = wanted[-1].text.strip()
@@ -126,6 +128,25 @@ class EngineHost:
         elif _engine.option(spec.config, "load-format", "auto") == "auto" and not _has_weights(model):
             found.append(IdcError("IDC-ENG-003", path=model, wanted="*.safetensors"))
         return self._raise_or_tell(found)
+
+    def _validated(self, spec: Spec) -> tuple[Spec, list[str]]:
+        """The engine with its options as vLLM reads them, and what could not be held against the release yet.
+
+        Options that the release does not understand are an error in check mode too: no later task mends them.
+        """
+        if not os.path.exists(f"{spec.release_dir}/bin/vllm"):
+            missing = IdcError("IDC-ENG-017", engine=spec.name, release=spec.release)
+            return spec, [missing.text().what] if self._dry else []  # else _not_yet says that there is no release
+        path = f"{spec.release_dir}/{_engine_options.FILE}"
+        try:
+            arguments = _engine_options.parse_arguments(_read(path), path)
+        except IdcError as error:
+            return spec, self._raise_or_tell([error])
+        problems = _engine_options.validate(spec.config, spec.environment, arguments, bool(spec.gpus))
+        refused = _engine_options.refusal(problems, arguments, spec.name, path)
+        if refused:
+            raise refused
+        return dataclasses.replace(spec, config=_engine_options.as_vllm_reads(spec.config, arguments)), []
 
     def _port_trouble(self, spec: Spec, running: bool) -> list[str]:
         """Who else holds the port; the engine itself, when it runs on that port, does not count."""

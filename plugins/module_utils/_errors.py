@@ -665,6 +665,23 @@ CATALOGUE: dict[str, Entry] = {
     "IDC-ENG-014": Entry(
         en=Text("{python} on {host} is Python {seen}.", "vLLM needs {wanted} or newer.", "Install a newer one and name it in vllm_python."),
         zh=Text("{host} 上的 {python} 是 Python {seen}。", "vLLM 需要 {wanted} 或更新。", "请安装更新的 Python 并写入 vllm_python。")),
+    "IDC-ENG-015": Entry(
+        en=Text("{count} of the settings of the engine {engine} are wrong for vLLM {version}: {problems}.",
+                "It would end at its start, run as if they had not been said, or run badly; nothing was changed.",
+                "Correct engine_args and environment of its deployment; {path} on the host has every name."),
+        zh=Text("引擎 {engine} 的设置中有 {count} 处不适用于 vLLM {version}：{problems}。",
+                "引擎会在启动时退出、当作没有设置，或运行不良；未做任何更改。", "请改正其部署的 engine_args 和 environment；主机上的 {path} 列有全部名称。")),
+    "IDC-ENG-016": Entry(
+        en=Text("{path} is of no use: {observed}.", "Without it nobody can say whether this release understands the engine's options.",
+                "Remove it if it is there, and run the role's install stage (--tags vllm_install): it lists the arguments again and "
+                "reinstalls nothing."),
+        zh=Text("{path} 无法使用：{observed}。", "没有它就无法判断该版本是否支持引擎的选项。",
+                "如文件存在请删除，然后运行角色的安装阶段（--tags vllm_install）：只会重新列出参数，不会重新安装。")),
+    "IDC-ENG-017": Entry(
+        en=Text("The options of the engine {engine} are not validated yet: release {release} is not installed.",
+                "What a release understands is known once it is there.", "Run the role's install stage (--tags vllm_install)."),
+        zh=Text("引擎 {engine} 的选项尚未验证：版本 {release} 未安装。", "安装之后才知道该版本支持什么。",
+                "请运行角色的安装阶段（--tags vllm_install）。")),
     # PROBE: the request that proves a token
     "IDC-PROBE-001": Entry(
         en=Text(
@@ -798,6 +815,38 @@ CATALOGUE: dict[str, Entry] = {
             "请改正 url 或 api_key。",
         ),
     ),
+    "IDC-PROBE-012": Entry(
+        en=Text("{option} is {observed}.", "Wanted: {wanted}. Nothing was asked.", "Correct it in the task."),
+        zh=Text("{option} 的值是 {observed}。", "应为：{wanted}。没有发出任何请求。", "请在任务中改正。")),
+    "IDC-PROBE-013": Entry(
+        en=Text("The answer of {url} for {model} is not what was expected: {detail}.", "Whoever relies on its form would fail.",
+                "Look at the deployment and at the prompt, or correct expect."),
+        zh=Text("{url} 对 {model} 的应答不符合预期：{detail}。", "依赖其格式的调用方会失败。", "请检查部署和提示，或改正 expect。")),
+    "IDC-PROBE-014": Entry(
+        en=Text("{model} at {url} misses its objectives: {detail}.", "Its users notice; all figures are in the result.",
+                "Look at error_samples, the queue and the cards; add a replica or lower the concurrency, or change slo."),
+        zh=Text("{url} 上的 {model} 未达到目标：{detail}。", "用户会察觉到；全部数据在结果中。",
+                "请检查 error_samples、排队和显卡；增加副本或降低并发，或调整 slo。")),
+    "IDC-PROBE-015": Entry(
+        en=Text("{model} at {url} is worse than its baseline: {detail}.", "The figures are ratios, new to old.",
+                "Compare release, configuration and cards with those of the baseline's date; if the change is wanted, save a new baseline."),
+        zh=Text("{url} 上的 {model} 比基线差：{detail}。", "数值为新旧之比。",
+                "请将发行版、配置和显卡与基线日期时的情况比较；若变化符合预期，请保存新的基线。")),
+    "IDC-PROBE-016": Entry(
+        en=Text("{model} at {url} gives other answers than its baseline: {detail}.",
+                "Greedy answers to the same prompts differ by more than the engine's own noise: other weights, another precision, or a wrong kernel.",
+                "Compare revision, release, quantisation and engine options; if the change is wanted, save a new baseline."),
+        zh=Text("{url} 上的 {model} 的应答与基线不同：{detail}。",
+                "同样的提示，贪心解码的应答差异超过引擎自身的噪声：权重不同、精度不同，或内核出错。",
+                "请比较修订、发行版、量化和引擎选项；若变化符合预期，请保存新的基线。")),
+    "IDC-PROBE-017": Entry(
+        en=Text("The baseline {path} can't be used: {detail}.", "Only the same questions can be compared.",
+                "Save one with baseline_save and the options of this task, while the engine is well."),
+        zh=Text("无法使用基线 {path}：{detail}。", "只有同样的问题才能比较。", "请在引擎正常时，用本任务的选项通过 baseline_save 保存一个。")),
+    "IDC-PROBE-018": Entry(
+        en=Text("{path} can't be written: {detail}.", "The baseline or the metric would be lost.",
+                "Make the folder, or name another path."),
+        zh=Text("无法写入 {path}：{detail}。", "基线或指标会丢失。", "请创建该目录，或指定其他路径。")),
     # GW: the gateway
     "IDC-GW-001": Entry(
         en=Text("{host} has no whole source for its certificate.",

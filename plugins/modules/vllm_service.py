@@ -17,6 +17,10 @@ description:
   - A running engine is restarted exactly when something it was started with differs from what is wanted now
     (configuration, environment, key, unit, release), also when an earlier run was interrupted between writing and
     restarting.
+  - Before anything is written or restarted, O(config) and O(environment) are held against what the release itself
+    understands (its C(arguments.json), which the role C(vllm) writes at install; vLLM is not imported). Unknown or dead
+    options and E(VLLM_*) variables, wrong types, choices that do not exist, and names that circulate for other engines
+    are all reported at once, with what to write instead. They fail in check mode, too.
   - Ready means that C(/health) says 200 and that a completion of a few tokens came back. When the engine dies instead,
     the error holds the reason found in its journal.
   - An unchanged running engine is asked for a token once. If none comes, the module fails and leaves the engine as it
@@ -45,11 +49,16 @@ options:
     description:
       - Options of C(vllm serve), by their dashed names without the leading dashes. Needed to start.
       - An option without a value (null) is not given to vLLM.
+      - Values are real booleans, numbers, lists and mappings. A switch is turned off with V(false), which is written as
+        C(no-x), because vLLM passes over C(false) in its file.
+      - Secrets, GPUs and what takes HTTP away are refused (C(api-key), C(hf-token), C(device-ids), C(uds), C(grpc)).
       - The module adds C(shutdown-timeout) from O(drain_timeout) where it is not given.
     type: dict
     default: {}
   environment:
-    description: Environment variables of the engine. Nothing secret belongs here.
+    description:
+      - Environment variables of the engine. Nothing secret belongs here.
+      - E(VLLM_*) variables must be known to the release. Others are passed on, but for a few that do harm or nothing.
     type: dict
     default: {}
   api_key:
@@ -138,7 +147,9 @@ changed_files:
   elements: str
   sample: [/etc/idc_llm/engines/tiny-blue-0/config.yaml]
 pending:
-  description: What is not there yet; sentences. Anything but empty is an error outside check mode.
+  description:
+    - What is not there yet; sentences. Anything but empty is an error outside check mode.
+    - Also that the options are not validated yet, because the release is not installed.
   returned: success
   type: list
   elements: str

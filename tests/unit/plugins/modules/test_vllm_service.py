@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import grp
+import json
 import os
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils._engine import Spec
@@ -20,6 +22,8 @@ from ansible_collections.idc.llm.plugins.module_utils._engine_host import INSTAL
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 from tests.support.openai_server import KEY, MODEL, serve
+
+ARGUMENTS = Path(__file__).parents[1] / "module_utils/arguments-0.32.0.json"  # a real release's
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files get root as their owner")
 
@@ -70,6 +74,7 @@ def spec(tmp_path):
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
     (program.parent.parent / INSTALLED).write_text("vllm==1.0 --hash=sha256:aa\n")
+    (program.parent.parent / "arguments.json").write_bytes(ARGUMENTS.read_bytes())
     for folder in ("units", "engines"):
         (tmp_path / folder).mkdir()
     group = grp.getgrgid(os.getgid()).gr_name
@@ -192,6 +197,58 @@ def test_what_is_missing_is_said_before_anything_is_written(spec, tmp_path, chan
     assert (tree(tmp_path), systemd.did()) == (before, [])
     told = bring_up(systemd, wrong, dry=True)  # a fresh host in check mode
     assert says in told["pending"][0]
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_options_that_the_release_does_not_understand_touch_nothing(spec, tmp_path, dry):
+    systemd = Systemd(spec)
+    bring_up(systemd, spec)
+    systemd.did()
+    before = tree(tmp_path)
+    wrong = dataclasses.replace(spec, environment={"VLLM_USE_V1": "1"},
+                                config={**spec.config, "max_batch_size": 8, "dtype": "fp16"})
+    with pytest.raises(IdcError) as caught:
+        bring_up(systemd, wrong, dry=dry)
+    assert caught.value.code == "IDC-ENG-015"
+    for words in ("3 of the settings", "config.max_batch_size", "max-num-seqs", "config.dtype", "environment.VLLM_USE_V1"):
+        assert words in caught.value.render()
+    assert (tree(tmp_path), systemd.did()) == (before, [])
+
+
+def test_options_before_the_release_is_there_are_not_validated_yet(spec):
+    wrong = dataclasses.replace(spec, release="2.0", config={**spec.config, "max_batch_size": 8})
+    pending = bring_up(Systemd(spec), wrong, dry=True)["pending"]
+    assert any("not validated yet: release 2.0 is not installed" in sentence for sentence in pending)
+    with pytest.raises(IdcError, match="IDC-ENG-001"):
+        bring_up(Systemd(spec), wrong)
+
+
+@pytest.mark.parametrize("text", [None, "{", json.dumps({"schema": 99})])
+def test_a_release_whose_options_nobody_listed(spec, tmp_path, text):
+    systemd, path = Systemd(spec), Path(spec.release_dir, "arguments.json")
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    before = tree(tmp_path)
+    with pytest.raises(IdcError, match=r"IDC-ENG-016.*arguments\.json.*vllm_install"):
+        bring_up(systemd, spec)
+    assert (tree(tmp_path), systemd.did()) == (before, [])
+    assert any(str(path) in sentence for sentence in bring_up(systemd, spec, dry=True)["pending"])
+
+
+def test_a_switch_is_written_so_that_vllm_turns_it_off(spec):
+    off = dataclasses.replace(spec, config={**spec.config, "enable_prefix_caching": False})
+    bring_up(Systemd(spec), off)
+    text = Path(spec.config_dir, spec.name, "config.yaml").read_text()
+    assert "\nno-enable-prefix-caching: true\n" in text and "\nenable-prefix-caching" not in text
+
+
+def test_the_key_of_the_module_is_no_second_place(spec):
+    assert bring_up(Systemd(spec), spec)["action"] == "start"  # VLLM_API_KEY in the environment file is the module's own
+    twice = dataclasses.replace(spec, environment={"VLLM_API_KEY": KEY}, gpus=("GPU-1",))
+    with pytest.raises(IdcError, match="environment.VLLM_API_KEY") as caught:
+        bring_up(Systemd(spec), twice)
+    assert KEY not in caught.value.render()
 
 
 def test_a_port_that_someone_else_holds(spec):
