@@ -30,7 +30,7 @@ from ansible_collections.idc.llm.plugins.module_utils._store_files import (
 
 CHECKPOINT = 16 << 20
 FEW = 1 << 20  # bytes of a growing file; after fewer of them it is given time to grow
-GROW_POLL = 0.05  # seconds between two questions for more of a growing file
+GROW_POLL = 0.1  # seconds between two questions for more of a growing file
 GROW_PATIENCE = 0.3  # seconds without more of it, from which on another peer may be ahead
 PROGRESS_BYTES = 1 << 20  # a stream that brought so much before it broke starts counting its retries anew
 

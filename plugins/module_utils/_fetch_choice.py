@@ -116,7 +116,7 @@ class Chooser:
 
     def rest(self, peer: str, now: float, path: str = "") -> None:
         """The peer serves as many streams as it may, or has no more of this file; it is left alone for a moment."""
-        self._resting[(peer, path)] = now + self._pause * self._random.uniform(0.5, 1.5) * (3 if path else 1)
+        self._resting[(peer, path)] = now + self._pause * self._random.uniform(0.5, 1.5)
 
     def next(self, view: View) -> Assignment | None:
         """The next stream, None where there is nothing to begin now: the engine asks again a little later, with a

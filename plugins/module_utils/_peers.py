@@ -28,13 +28,13 @@ from ansible_collections.idc.llm.plugins.module_utils._source import (
 )
 from ansible_collections.idc.llm.plugins.module_utils._store_files import in_threads
 
-LOOKS = 16.0  # looks in a second, over all peers, while there is news
+LOOKS = 8.0  # looks in a second, over all peers, while there is news
 QUIET = 5.0  # seconds between two looks at a peer that has had no news for long
 REST = 10.0  # seconds until a peer that did not answer is looked at again
 GROWS = 10.0  # seconds without growth, from which on an unfinished file of a peer is not under way any more
 LOOK_TIMEOUT = 5.0
 BUFFERED = 64 << 10  # bytes that may have left the socket for a buffer already: http.client has 8 KiB, TLS records of 16
-WAKE = 128 << 10  # bytes that wake a reader: a slow link brings them in hundreds of small pieces
+WAKE = 256 << 10  # bytes that wake a reader: a slow link brings them in hundreds of small pieces
 LIST_LIMIT = 8 << 20
 
 
