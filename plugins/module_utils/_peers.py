@@ -36,6 +36,7 @@ LOOK_TIMEOUT = 5.0
 BUFFERED = 64 << 10  # bytes that may have left the socket for a buffer already: http.client has 8 KiB, TLS records of 16
 WAKE = 256 << 10  # bytes that wake a reader: a slow link brings them in hundreds of small pieces
 LIST_LIMIT = 8 << 20
+ERROR_LIMIT = 64 << 10
 
 
 class Body:
@@ -153,8 +154,9 @@ class Peer:
         try:
             yield answer, sock, int(total) if total.isdigit() else answer.length
         finally:
-            if answer.status >= 400 and answer.length is not None and answer.length < 65536:
-                answer.read()
+            if answer.status >= 400 and answer.length is not None and answer.length < ERROR_LIMIT:
+                with suppress(OSError, http.client.HTTPException):  # what was refused is known; its words only free the connection
+                    answer.read()
             if answer.isclosed() and line.sock:
                 self._spare.append(line)
             else:

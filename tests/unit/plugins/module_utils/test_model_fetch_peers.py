@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import socket
 import threading
 import time
 
@@ -16,7 +17,7 @@ from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._fetch_choice import Assignment, Chooser, PeerFiles, View
 from ansible_collections.idc.llm.plugins.module_utils._model_store import FileEntry
 from ansible_collections.idc.llm.plugins.module_utils._peers import Peers
-from ansible_collections.idc.llm.plugins.module_utils._source import Access
+from ansible_collections.idc.llm.plugins.module_utils._source import Access, SourceError
 
 from tests.support.hub import Hub, make_model
 from tests.support.model_source import FILES, REVISION, Handler, contents, published, write_source
@@ -214,6 +215,24 @@ def test_a_peer_that_is_too_busy_is_no_failure(fetch, model, serve, origin, othe
     result = fetch(origin.as_uri(), peers=[peer.url], jobs=1)
     assert published(model) == FILES
     assert (result["rejected"], peer.busy) == ([], 0)
+
+
+def test_a_refusal_that_is_cut_off_is_a_refusal():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def answer():
+            line, _address = listener.accept()
+            line.recv(4096)
+            line.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\nonly this")
+            line.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        peer = _peers.Peer(url, Access(), ("demo/tiny/r1",))
+        with pytest.raises(SourceError) as refused, _peers.PeerFile(peer, A, "demo/tiny/r1").open():
+            pass
+        thread.join()
+    assert refused.value.kind == "busy"
 
 
 @pytest.fixture
