@@ -75,7 +75,7 @@ options:
   jobs:
     description: Files fetched or looked into at once. O(state=verified) uses all cores.
     type: int
-    default: 4
+    default: 8
   limit_rate:
     description: Bytes a second, over all streams. V(0) is no limit.
     type: int

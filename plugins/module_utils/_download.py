@@ -14,10 +14,10 @@ import os
 import threading
 import time
 from contextlib import suppress
-from typing import Any, Callable
+from typing import Any, Callable, ContextManager, Protocol
 
 from ansible_collections.idc.llm.plugins.module_utils._model_store import NOTES, PART, FileEntry
-from ansible_collections.idc.llm.plugins.module_utils._source import Opened, Remote, SourceError, back_off, read_into
+from ansible_collections.idc.llm.plugins.module_utils._source import Opened, SourceError, back_off, read_into
 from ansible_collections.idc.llm.plugins.module_utils._store_files import (
     BUFFER,
     Hash,
@@ -29,6 +29,9 @@ from ansible_collections.idc.llm.plugins.module_utils._store_files import (
 )
 
 CHECKPOINT = 16 << 20
+FEW = 1 << 20  # bytes of a growing file; after fewer of them it is given time to grow
+GROW_POLL = 0.1  # seconds between two questions for more of a growing file
+GROW_PATIENCE = 0.3  # seconds without more of it, from which on another peer may be ahead
 PROGRESS_BYTES = 1 << 20  # a stream that brought so much before it broke starts counting its retries anew
 
 
@@ -39,6 +42,7 @@ class Part:
         """``origin``: the source whose bytes alone may be mixed, for an entry that is known by nothing else."""
         self.entry = entry
         self.sources: list[str] = []
+        self.doubtful = False  # whether some bytes came from who had not proven them
         self.hash = Hash(entry)
         self._target, self._path, self._notes = target, target + PART, target + NOTES
         self._identity = entry.identity or f"read:{origin}"
@@ -102,7 +106,7 @@ class Part:
         """Delete the bytes and begin anew, with the next write."""
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
-        self.hash, self.sources, self._next = Hash(self.entry), [], CHECKPOINT
+        self.hash, self.sources, self.doubtful, self._next = Hash(self.entry), [], False, CHECKPOINT
         write_text(self._notes, json.dumps({"of": self._identity}) + "\n", durable=False)
 
     def remove(self) -> None:
@@ -197,31 +201,46 @@ class Line:
         self.alive()
 
 
-def bring(remote: Remote, source: str, part: Part, line: Line, retries: int) -> None:
+class Openable(Protocol):
+    """A file at one place; see _source.Remote."""
+
+    def open(self, start: int = 0) -> ContextManager[Opened]:
+        """Its bytes from ``start`` on."""
+
+
+def bring(remote: Openable, source: str, part: Part, line: Line, retries: int) -> None:
     """All bytes of the part that are not there yet, from one source; they are not proven yet.
 
-    A stream that breaks goes on from where it stopped, after a pause. Raises SourceError (``kind`` "wrong": the length
-    is not what was wanted), Stopped, and OSError where the disk fails.
+    A stream that breaks goes on from where it stopped, after a pause; a file that grows is followed. Raises SourceError
+    (``kind`` "wrong": the length is not what was wanted; "behind": it grows no more), Stopped, OSError where the disk fails.
     """
-    attempt = 0
-    while True:
-        before = part.offset
+    attempt, grew = 0, time.monotonic()
+    while part.offset < part.entry.size or not part.entry.size:
+        before, growing = part.offset, False
         try:
-            if part.offset < part.entry.size or not part.entry.size:
-                with remote.open(part.offset) as opened:
-                    _pour(opened, source, part, line)
-            return
+            with remote.open(part.offset) as opened:
+                growing = opened.growing
+                part.doubtful = part.doubtful or growing
+                _pour(opened, source, part, line)
+            if not growing:
+                return
         except SourceError as exc:
+            if exc.kind == "behind" and time.monotonic() - grew < GROW_PATIENCE:
+                line.pause(GROW_POLL)
+                continue
             attempt = 0 if part.offset - before >= PROGRESS_BYTES else attempt
             if not exc.passing or attempt >= retries:
                 raise
             line.pause(back_off(attempt, exc.retry_after))
-        attempt += 1
+            attempt += 1
+        grew = time.monotonic() if part.offset > before else grew
+        if growing and part.offset - before < FEW:
+            line.pause(GROW_POLL)
 
 
 def _pour(opened: Opened, source: str, part: Part, line: Line) -> None:
     size = part.entry.size
-    if opened.total is not None and opened.total != size:
+    if opened.total is not None and opened.total != size and not (opened.growing and opened.total < size):
         words = f"longer than {size} bytes" if opened.total > size else f"{opened.total} bytes, wanted {size}"
         raise SourceError(f"it is {words}", "wrong")
     if source not in part.sources:
@@ -241,5 +260,6 @@ def _pour(opened: Opened, source: str, part: Part, line: Line) -> None:
             raise SourceError(f"it is longer than {size} bytes", "wrong")
         if fresh:
             part.write(fresh)
-    if part.offset < size:
-        raise SourceError(f"the stream ended after {part.offset} of {size} bytes", "cut")
+    wanted = (opened.total or 0) if opened.growing else size
+    if part.offset < wanted:
+        raise SourceError(f"the stream ended after {part.offset} of {wanted} bytes", "cut")

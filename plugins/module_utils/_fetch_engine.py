@@ -13,16 +13,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Callable, Dict, FrozenSet, Sequence, Tuple
 
-from ansible_collections.idc.llm.plugins.module_utils._download import Line, Part, bring
+from ansible_collections.idc.llm.plugins.module_utils._download import Line, Openable, Part, bring
 from ansible_collections.idc.llm.plugins.module_utils._fetch_choice import Assignment, Chooser, View
 from ansible_collections.idc.llm.plugins.module_utils._model_store import FileEntry, ManifestError
 from ansible_collections.idc.llm.plugins.module_utils._origin import Origin
 from ansible_collections.idc.llm.plugins.module_utils._peers import Peers
-from ansible_collections.idc.llm.plugins.module_utils._source import Remote, SourceError
+from ansible_collections.idc.llm.plugins.module_utils._source import SourceError
 from ansible_collections.idc.llm.plugins.module_utils._store_files import Proof, in_threads, place
 
 POLL = 0.5  # seconds between two questions to a chooser that had nothing to begin
-PEER_POLL = 0.06  # the same where peers may be free again at any moment
+PEER_POLL = 0.06  # the same where peers may be free again at any moment, over all idle streams
 MISSES = 3  # failures of a peer for one file, until it is not asked for it again
 Rejected = Dict[str, str]  # {source, path, reason}
 
@@ -68,8 +68,12 @@ class Engine:
         self._all: Tuple[FileEntry, ...] = ()
         self._busy: Dict[str, str] = {}
         self._have: FrozenSet[str] = frozenset()
+        self._jobs = 1
         self._parts: Dict[str, Part] = {}
         self._bad: set[Tuple[str, str]] = set()
+        self._solid: set[str] = set()
+        self._trusted: set[str] = set()
+        self._liars: set[str] = set()
         self._misses: Counter[Tuple[str, str]] = Counter()
         self._doubtful = True  # whether a file may have become hopeless since it was looked at last
         self.began: Callable[[int], None] = lambda count: None
@@ -79,7 +83,7 @@ class Engine:
 
     def run(self, entries: Sequence[FileEntry], jobs: int, have: Sequence[str] = ()) -> None:
         """Fill ``found`` and ``missing``; ``have``: paths that are here already. Raises OSError where the disk fails."""
-        self._have = frozenset(have)
+        self._have, self._jobs = frozenset(have), jobs
         self._all, self._todo = tuple(entries), list(entries)
         self._peers.look(self._all)
         self._peers.watch(self._all, self._news)
@@ -91,10 +95,10 @@ class Engine:
                 part.pause()
 
     def _news(self) -> None:
-        """A peer has more, or less, than before."""
+        """A peer has more, or less, than before. One idle stream looks; if it finds work it wakes the next."""
         with self._changed:
             self._doubtful = True
-            self._changed.notify_all()
+            self._changed.notify()
 
     def _work(self) -> None:
         try:
@@ -125,8 +129,9 @@ class Engine:
                 if choice is not None:
                     self._todo.remove(choice.entry)
                     self._busy[choice.entry.path] = choice.source
+                    self._changed.notify()
                     return choice
-                self._changed.wait(PEER_POLL if self._peers else POLL)
+                self._changed.wait(PEER_POLL * self._jobs if self._peers else POLL)
 
     def _view(self) -> View:
         return View(
@@ -136,6 +141,10 @@ class Engine:
             self._peers.files(),
             tuple(name for name in self._origins if name not in self._ledger.dead),
             frozenset(self._bad),
+            {path: part.offset for path, part in dict(self._parts).items()},  # a copy: other streams begin and end files
+            frozenset(self._solid),
+            frozenset(self._trusted),
+            frozenset(self._liars),
             time.monotonic(),
         )
 
@@ -153,17 +162,24 @@ class Engine:
             del self._busy[entry.path]
             if brought:
                 self.found[entry.path] = brought
+                self._trusted.add(source)
             elif failure:
                 self._todo.append(entry)
                 self._note(entry, source, failure)
-            self._changed.notify_all()
+            if self._todo:
+                self._changed.notify()
+            else:
+                self._changed.notify_all()
 
     def _note(self, entry: FileEntry, source: str, failure: SourceError) -> None:
         self._doubtful = True
-        if source not in self._origins and failure.kind == "busy":
-            self._chooser.refused(source, time.monotonic())
+        if source not in self._origins and failure.kind in ("busy", "behind"):
+            self._chooser.rest(source, time.monotonic(), entry.path if failure.kind == "behind" else "")
             return
         self._ledger.reject(source, entry.path, failure)
+        if failure.kind == "mixed":
+            self._solid.add(entry.path)
+            return
         if source in self._origins:
             self._bad.add((entry.path, source))
             if failure.dead:
@@ -172,19 +188,24 @@ class Engine:
         self._misses[(entry.path, source)] += 1
         if failure.kind == "wrong" or self._misses[(entry.path, source)] >= MISSES:
             self._bad.add((entry.path, source))
-        if failure.kind != "wrong":
+        if failure.kind == "wrong":
+            self._liars.add(source)
+        else:
             self._peers.doubt(source, gone=failure.dead)
 
     def _bring(self, entry: FileEntry, source: str) -> Proof:
         """The proof of the file, which has its own name then. Wrong bytes are deleted."""
         is_origin = source in self._origins
-        remote = self._origins[source].remote(entry) if is_origin else self._peers.remote(source, entry)
+        remote: Openable = self._origins[source].remote(entry) if is_origin else self._peers.remote(source, entry)
         part = self._part(entry, source)
         if not entry.identity and part.sources not in ([], [source]):
             self._discard(part, source)  # nothing would tell a mixture of two files
         kept = part.offset
         problem = self._stream(remote, source, part)
-        if problem and kept:  # the wrong bytes may be another's, or older ones: this source alone is asked again
+        if problem and not is_origin and part.doubtful and not self._peers.proven(source, entry):
+            self._discard(part, source)
+            raise SourceError(f"{problem}; it was passed on before it was proven", "mixed")
+        if problem and (kept or part.doubtful):  # the wrong bytes may be another's, or older ones: this source alone is asked again
             self._discard(part, source)
             problem = self._stream(remote, source, part)
         del self._parts[entry.path]
@@ -194,7 +215,7 @@ class Engine:
             raise SourceError(problem, "wrong")
         return part.publish()
 
-    def _stream(self, remote: Remote, source: str, part: Part) -> str | None:
+    def _stream(self, remote: Openable, source: str, part: Part) -> str | None:
         """What is wrong with the bytes when all are there, or None."""
         try:
             # another peer is nearer than a pause

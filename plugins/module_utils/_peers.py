@@ -1,32 +1,64 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other hosts' stores: what they have, by the listing of their web server (nginx, autoindex_format json). Private."""
+"""Other hosts' stores: what they have, by the listing of their web server (nginx, autoindex_format json), and their bytes,
+of finished files and of those that still grow there. Private."""
 from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import threading
 import time
-from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from ansible_collections.idc.llm.plugins.module_utils._fetch_choice import PeerFiles
 from ansible_collections.idc.llm.plugins.module_utils._model_store import PART, PARTIAL, FileEntry
-from ansible_collections.idc.llm.plugins.module_utils._source import Access, Remote, SourceError, join, tls_context, without_proxy
+from ansible_collections.idc.llm.plugins.module_utils._source import (
+    Access,
+    Opened,
+    SourceError,
+    join,
+    tls_context,
+    without_proxy,
+)
 from ansible_collections.idc.llm.plugins.module_utils._store_files import in_threads
 
-LOOKS = 50.0  # looks in a second, over all peers, while there is news
+LOOKS = 8.0  # looks in a second, over all peers, while there is news
 QUIET = 5.0  # seconds between two looks at a peer that has had no news for long
 REST = 10.0  # seconds until a peer that did not answer is looked at again
-GROWS = 30.0  # seconds without growth, from which on an unfinished file of a peer is not under way any more
+GROWS = 10.0  # seconds without growth, from which on an unfinished file of a peer is not under way any more
 LOOK_TIMEOUT = 5.0
+BUFFERED = 64 << 10  # bytes that may have left the socket for a buffer already: http.client has 8 KiB, TLS records of 16
+WAKE = 256 << 10  # bytes that wake a reader: a slow link brings them in hundreds of small pieces
 LIST_LIMIT = 8 << 20
+ERROR_LIMIT = 64 << 10
+
+
+class Body:
+    """What a peer sends. While much is to come, the reader sleeps until WAKE bytes are there (tcp(7), SO_RCVLOWAT)."""
+
+    def __init__(self, answer: http.client.HTTPResponse, line: socket.socket) -> None:
+        self._answer, self._line, self._lazy = answer, line, False
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill the view; 0 at the end."""
+        lazy = (self._answer.length or 0) >= len(view) + WAKE + BUFFERED
+        if lazy != self._lazy:
+            self._line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, WAKE if lazy else 1)
+            self._lazy = lazy
+        return self._answer.readinto(view)
+
+    def close(self) -> None:
+        """Nothing: the connection is its peer's."""
 
 
 class Peer:
-    """One peer's store, and what was seen of one revision there. Looked at by one thread at a time."""
+    """One peer's store, and what was seen of one revision there. Looked at by one thread at a time, read by many."""
 
     def __init__(self, url: str, access: Access, folders: Sequence[str]) -> None:
         self.url, self.folder = url, ""
@@ -36,6 +68,7 @@ class Peer:
         self._access, self._folders = access, folders
         self._grew: Dict[str, Tuple[int, float]] = {}  # {path: bytes of the unfinished file, when it had grown}
         self._line: http.client.HTTPConnection | None = None
+        self._spare: list[http.client.HTTPConnection] = []  # kept open for the next file
 
     def look(self, entries: Sequence[FileEntry], fastest: float) -> bool:
         """Look, and say whether there is news; without any the next look is later."""
@@ -52,8 +85,8 @@ class Peer:
         return news
 
     def _list(self, entries: Sequence[FileEntry]) -> Tuple[str, PeerFiles]:
-        """The folder and its files, the published one first."""
-        for folder in self._folders:
+        """The folder and its files: where it was the last time, else the published one first."""
+        for folder in sorted(self._folders, key=lambda name: name != self.folder):
             top = self._names(f"{self.url}/{folder}/")
             if top is None:
                 continue
@@ -61,14 +94,14 @@ class Peer:
             for below in {entry.path.rpartition("/")[0] for entry in entries} - {""}:
                 known = below.partition("/")[0] in top
                 names[below] = (self._names(join(self.url, f"{folder}/{below}") + "/") or {}) if known else {}
-            finished, under_way = set(), set()
+            finished, growing = set(), {}
             for entry in entries:
                 below, _slash, name = entry.path.rpartition("/")
                 if names[below].get(name) == entry.size:
                     finished.add(entry.path)
                 elif name + PART in names[below] and self._grows(entry.path, names[below][name + PART]):
-                    under_way.add(entry.path)
-            return folder, PeerFiles(frozenset(finished), frozenset(under_way))
+                    growing[entry.path] = names[below][name + PART]
+            return folder, PeerFiles(frozenset(finished), growing)
         return self._folders[-1], PeerFiles()
 
     def _grows(self, path: str, size: int) -> bool:
@@ -80,13 +113,14 @@ class Peer:
     def _names(self, url: str) -> Dict[str, int] | None:
         """{name: bytes, of a folder 0} of what a folder holds, None where it is not there."""
         fresh = self._line is None
+        self._line = self._line or self._connect(min(self._access.timeout, LOOK_TIMEOUT))
         try:
-            answer = self._ask(url)
+            answer = _get(self._line, url, {})
         except (OSError, http.client.HTTPException):
-            self._close()
             if fresh:
                 raise
-            answer = self._ask(url)  # the server had closed what was kept open
+            self._line.close()  # the server had closed what was kept open
+            answer = _get(self._line, url, {})
         data = answer.read(LIST_LIMIT)
         if not answer.isclosed():
             raise SourceError("its listing is too long")
@@ -99,22 +133,91 @@ class Peer:
             raise SourceError("its listing is not a list")
         return {str(row.get("name")): int(row.get("size") or 0) for row in rows if isinstance(row, dict)}
 
-    def _ask(self, url: str) -> http.client.HTTPResponse:
-        parts = urlsplit(url)
-        if self._line is None:
-            timeout = min(self._access.timeout, LOOK_TIMEOUT)
-            if parts.scheme == "https":
-                context: ssl.SSLContext = tls_context(self._access.ca_path)
-                self._line = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
+    @contextmanager
+    def read(self, path: str, start: int) -> Iterator[Tuple[http.client.HTTPResponse, socket.socket, int | None]]:
+        """The answer for bytes from ``start`` on, its socket, and how large the file is said to be; a failure is a SourceError."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        while True:
+            spare = self._take()
+            line = spare or self._connect(self._access.timeout)
+            try:
+                if not spare:
+                    line.connect()
+                sock = line.sock  # a server that closes after its answer takes it from the connection
+                answer = _get(line, join(self.url, path), headers)
+                break
+            except (OSError, http.client.HTTPException) as exc:
+                line.close()
+                if not spare:  # else it was closed at the other end while nobody used it
+                    raise SourceError(f"cannot be reached: {exc}", "unreachable") from exc
+        total = (answer.getheader("Content-Range") or "").rpartition("/")[2]
+        try:
+            yield answer, sock, int(total) if total.isdigit() else answer.length
+        finally:
+            if answer.status >= 400 and answer.length is not None and answer.length < ERROR_LIMIT:
+                with suppress(OSError, http.client.HTTPException):  # what was refused is known; its words only free the connection
+                    answer.read()
+            if answer.isclosed() and line.sock:
+                self._spare.append(line)
             else:
-                self._line = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-        self._line.request("GET", parts.path, headers={"User-Agent": "idc.llm"})
-        return self._line.getresponse()
+                line.close()
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        for line in iter(self._take, None):
+            line.close()
+
+    def _take(self) -> http.client.HTTPConnection | None:
+        with suppress(IndexError):
+            return self._spare.pop()
+        return None
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        if parts.scheme == "https":
+            context: ssl.SSLContext = tls_context(self._access.ca_path)
+            return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
 
     def _close(self) -> None:
         if self._line:
             self._line.close()
             self._line = None
+
+
+def _get(line: http.client.HTTPConnection, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    line.request("GET", urlsplit(url).path, headers={"User-Agent": "idc.llm", **headers})
+    return line.getresponse()
+
+
+@dataclass(frozen=True)
+class PeerFile:
+    """One file at a peer, finished or growing; see _source.Remote."""
+
+    peer: Peer
+    entry: FileEntry
+    folder: str
+
+    @contextmanager
+    def open(self, start: int = 0) -> Iterator[Opened]:
+        """Its bytes from ``start`` on: all of them, or what has come there until now. Every failure is a SourceError."""
+        path = f"{self.folder}/{self.entry.path}"
+        seen = self.peer.seen
+        names = (path + PART, path) if seen and self.entry.path in seen.growing else (path,)
+        for name in names:  # what grew when it was looked at may be finished by now
+            with self.peer.read(name, start) as (answer, line, total):
+                growing = name.endswith(PART)
+                if answer.status == 404:
+                    continue
+                if answer.status == 503:
+                    raise SourceError("it serves as many files as it may", "busy")
+                if answer.status == 416 or (growing and total is not None and total <= start):
+                    raise SourceError("it has no more of it yet", "behind")
+                if answer.status not in (200, 206):
+                    raise SourceError(f"HTTP {answer.status} {answer.reason}")
+                yield Opened(Body(answer, line), start if answer.status == 206 else 0, total, answer.headers, growing)
+                return
+        raise SourceError("HTTP 404 Not Found", "missing")
 
 
 class Peers:
@@ -156,15 +259,21 @@ class Peers:
         self._over.set()
         for peer in self._peers.values():
             peer.wake.set()
+            peer.close()
         for thread in self._threads:
             thread.join()
 
-    def remote(self, name: str, entry: FileEntry) -> Remote:
+    def remote(self, name: str, entry: FileEntry) -> PeerFile:
         """Where the peer has the file."""
         peer = self._peers[name]
         if peer.seen is None:
             raise SourceError("it no longer answers", "missing")
-        return Remote(join(name, f"{peer.folder}/{entry.path}"), self._access)
+        return PeerFile(peer, entry, peer.folder)
+
+    def proven(self, name: str, entry: FileEntry) -> bool:
+        """Whether the peer said that it has all of the file, and has proven it."""
+        seen = self._peers[name].seen
+        return bool(seen and entry.path in seen.finished)
 
     def doubt(self, name: str, gone: bool) -> None:
         """Something went wrong with a peer: nothing is asked of it until it is looked at again, at once or after a rest."""

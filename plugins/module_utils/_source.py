@@ -48,7 +48,8 @@ class SourceError(Exception):
     """A source did not give what was asked.
 
     ``kind``: "unreachable", "dns", "tls", "denied", "unknown" (model or revision), "missing" (a file), "busy" (429,
-    5xx), "cut" (the stream ended or stalled), "wrong" (not the bytes that were wanted), "" (else).
+    5xx), "cut" (the stream ended or stalled), "wrong" (not the bytes that were wanted), "behind" (a peer has no more of
+    the file yet), "mixed" (bytes of several are not those that were wanted), "" (else).
     ``retry_after``: seconds that the server asked to wait, None where it did not; of a name, that DNS may know it later.
     """
 
@@ -72,12 +73,14 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Opened:
-    """A stream at ``offset`` of a file of ``total`` bytes (None: the server does not say)."""
+    """A stream at ``offset`` of a file of ``total`` bytes (None: the server does not say), of which more may come
+    (``growing``)."""
 
     stream: Any
     offset: int = 0
     total: int | None = None
     headers: Any = None
+    growing: bool = False
 
 
 @dataclass(frozen=True)

@@ -286,7 +286,7 @@ ARGUMENTS = {
     "ca_path": {"type": "path"},
     "include": {"type": "list", "elements": "str", "default": []},
     "exclude": {"type": "list", "elements": "str"},
-    "jobs": {"type": "int", "default": 4},
+    "jobs": {"type": "int", "default": 8},
     "limit_rate": {"type": "int", "default": 0},
     "timeout": {"type": "int", "default": 60},
     "retries": {"type": "int", "default": 5},

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How fast weights reach every node: N network namespaces and an origin on links of one rate, both ways (tc tbf at both ends).
 
-Needs root, ip, tc and nginx; libtorrent where ``--torrent-python`` has it. Ideal is bytes / link rate; the measured time runs
-from the first node's start until the last has proven every file, by sha256. Ends with one line for programs.
+Each node serves its store with the role's own nginx configuration and fetches with model_fetch's own engine. Needs root, ip,
+tc and nginx; libtorrent where ``--torrent-python`` has it. Ideal is bytes / link rate; the measured time runs from the first
+node's start until the last has proven and published every file. Ends with one line for programs.
 """
 from __future__ import annotations
 
@@ -19,21 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from jinja2 import Environment
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-NGINX = """daemon off; worker_processes 1; pid {home}/nginx.pid; error_log {home}/error.log crit;
+MODEL, REVISION = "bench/model", "r1"
+LIMITS = {"n8": 1.25, "n16": 1.35}
+STORE = ROOT / "roles/model_store/templates/nginx.conf.j2"
+ORIGIN = """worker_processes 1; pid nginx.pid; error_log stderr crit;
 events {{ worker_connections 512; }}
-http {{ log_format ends '$msec $status $request_time $uri'; access_log {home}/access.log ends;
-sendfile on; tcp_nopush on; keepalive_requests 100000;
-client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3; uwsgi_temp_path {home}/t4;
-scgi_temp_path {home}/t5; limit_conn_zone $server_name zone=streams:1m;
-server {{ listen {address}:8090; server_name store; root {store};
-location ~ /$ {{ autoindex on; autoindex_format json; access_log off; }}
-location ~ \\.part$ {{ return 403; }}
-location / {{ limit_conn_log_level info; limit_conn streams {limit}; limit_conn_status 503; }} }} }}
+http {{ log_format ends '$msec $status $request_time $uri'; access_log access.log ends; sendfile on; tcp_nopush on;
+client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
+server {{ listen {address}:8090; root {store}; }} }}
 """
 
 
@@ -91,12 +93,17 @@ class Lab:
         self.running.append(process)
         return process
 
-    def serve(self, node: int, store: Path, limit: int) -> subprocess.Popen:
+    def serve(self, node: int, store: Path) -> subprocess.Popen:
+        """The origin's server, or a node's as the role writes it."""
         home = self.work / f"nginx{node}"
         home.mkdir()
-        text = NGINX.format(home=home, address=self.address(node), store=store, limit=limit)
-        (home / "nginx.conf").write_text("user root;\n" + text)
-        return self.start(node, "nginx", "-c", str(home / "nginx.conf"), "-p", str(home), "-e", str(home / "error.log"))
+        text = ORIGIN.format(address=self.address(node), store=store) if node == 0 else Environment().from_string(
+            STORE.read_text().replace("| ternary(' ssl', '')", "and ' ssl' or ''")).render(
+            model_store_server_workers=1, model_store_server_streams=4, model_store_root=store, __model_store_tls=False,
+            __model_store_listen=f"{self.address(node)}:8090", __model_store_allowed=["10.77.0.0/24"])
+        text = text.replace("syslog:server=unix:/run/systemd/journal/dev-log,nohostname,tag=idc_llm_store", str(home / "store.log"))
+        (home / "nginx.conf").write_text("user root; daemon off;\n" + text)
+        return self.start(node, "nginx", "-c", str(home / "nginx.conf"), "-p", str(home), "-e", "stderr")
 
     def kill(self, node: int, *processes: subprocess.Popen) -> None:
         """As if its cable were pulled: nobody is told."""
@@ -126,13 +133,15 @@ def make_files(folder: Path, count: int, size: int) -> list[dict]:
     return rows
 
 
-def wait(results: dict[int, Path], processes: list[subprocess.Popen], limit_s: float) -> dict[int, dict]:
+def wait(results: dict[int, Path], limit_s: float, processes: Iterable[subprocess.Popen] = ()) -> dict[int, dict]:
     """{node: its result}; raises when one is not there in time."""
     end, said = time.time() + limit_s, time.time()
     while not all(path.exists() for path in results.values()):
         if time.time() > end:
             missing = [node for node, path in results.items() if not path.exists()]
             raise SystemExit(f"distribute: nodes {missing} did not finish in {limit_s:.0f} s")
+        if any(process.poll() for process in processes):
+            raise SystemExit("distribute: a node's fetch failed")
         if time.time() - said > 15:
             said = time.time()
             print(f"  ... {sum(path.exists() for path in results.values())} of {len(results)} nodes are done", flush=True)
@@ -142,51 +151,60 @@ def wait(results: dict[int, Path], processes: list[subprocess.Popen], limit_s: f
 
 
 def ours(args: argparse.Namespace, nodes: int, rows: list[dict], source: Path, mode: str) -> dict:
-    """One run. ``mode``: share, origin (no peers), dead (node 3 vanishes in the middle), liar (node 3 serves wrong bytes)."""
+    """One run. ``mode``: share, origin (no peers), dead (node 3 vanishes in the middle), liar (one more host that has
+    published everything, with wrong bytes)."""
     ideal = sum(row["size"] for row in rows) * 8 / args.rate / 1e6
     work = Path(tempfile.mkdtemp(prefix="distribute-", dir=args.work))
+    os.chmod(work, 0o755)
+    (source / "manifest.json").write_text(json.dumps({"schema": 1, "files": rows}))
+    members = range(1, nodes + 1 + (mode == "liar"))
     try:
-        with Lab(nodes, args.rate, work) as lab:
-            lab.serve(0, source, 1000)
+        with Lab(len(members), args.rate, work) as lab:
+            lab.serve(0, source)
             servers, fetchers, results = {}, {}, {}
             rng = random.Random(args.seed)
-            hosts = [] if mode == "origin" else [lab.url(node) for node in range(1, nodes + 1)]
-            for node in range(1, nodes + 1):
-                folder = work / f"store{node}"
-                folder.mkdir()
-                servers[node] = lab.serve(node, folder, args.limit)
-            time.sleep(1.0)
-            cpu = cpu_times()
+            hosts = [] if mode == "origin" else [lab.url(node) for node in members]
+            for node in members:
+                (work / f"store{node}").mkdir()
+                servers[node] = lab.serve(node, work / f"store{node}")
+            if mode == "liar":
+                lie(work / f"store{members[-1]}" / MODEL / REVISION, rows)
+            first = time.time() + 1.0 + nodes / 8
             for node in range(1, nodes + 1):
                 results[node] = work / f"result{node}.json"
-                config = {"files": rows, "hosts": hosts, "me": lab.url(node), "origin": lab.url(0),
-                          "folder": str(work / f"store{node}"), "jobs": args.jobs, "origin_streams": args.origin_streams,
-                          "timeout": 60.0 if mode == "origin" else 5.0, "lie": mode == "liar" and node == 3,
-                          "delay": rng.random() * args.stagger, "result": str(results[node])}
+                config = {"hosts": hosts, "me": "" if mode == "origin" else lab.url(node), "origin": lab.url(0),
+                          "root": str(work / f"store{node}"), "model": MODEL, "revision": REVISION, "jobs": args.jobs,
+                          "timeout": 60 if mode == "origin" else 5, "at": first + rng.random() * args.stagger,
+                          "result": str(results[node])}
                 (work / f"config{node}.json").write_text(json.dumps(config))
-                fetchers[node] = lab.start(node, args.python, str(HERE / "share.py"), str(work / f"config{node}.json"))
+                fetchers[node] = lab.start(node, args.python, str(HERE / "fleet_node.py"), str(work / f"config{node}.json"))
+            time.sleep(max(0.0, first - time.time()))
+            cpu = cpu_times()
             if mode == "dead":
                 time.sleep(ideal / 2)
                 lab.kill(3, servers[3], fetchers[3])
                 del results[3], fetchers[3]
-            found = wait(results, list(fetchers.values()), ideal * (nodes + 4) + 60)
+            found = wait(results, ideal * (nodes + 4) + 60, fetchers.values())
             busy = cpu_used(cpu)
-            wrong = [node for node in results if not (mode == "liar" and node == 3) and not proven(work / f"store{node}", rows)]
+            wrong = [node for node in results if not proven(work / f"store{node}" / MODEL / REVISION, rows)]
             if wrong:
                 raise SystemExit(f"distribute: nodes {wrong} hold wrong files")
             log = (work / "nginx0" / "access.log").read_text().splitlines()
     finally:
         shutil.rmtree(work, ignore_errors=True)
     took = max(row["end"] for row in found.values()) - min(row["begin"] for row in found.values())
-    given = [line for line in log if line.endswith(".safetensors")]
-    pulls, begin = len(given), min(row["begin"] for row in found.values())
-    if args.debug and given:
-        print("origin:", *(f"{float(line.split()[0]) - begin:.1f}({line.split()[2]})" for line in given))
-        for node, row in found.items():
-            print(f"node {node}: {row['end'] - begin:.1f} s, {row['count']}, at", *(f"{when - begin:.1f}" for when in row["times"]))
+    pulls = len([line for line in log if line.endswith(".safetensors")])
     own = sum(row["cpu"] for row in found.values()) / took / (os.cpu_count() or 1)
     return {"took": took, "ratio": took / ideal, "pulls": pulls / len(rows), "cpu": busy, "own": own,
-            "wrong": sum(row["count"].get("wrong", 0) for row in found.values())}
+            "wrong": sum(row["wrong"] for row in found.values())}
+
+
+def lie(folder: Path, rows: list[dict]) -> None:
+    """A published revision whose files have the right sizes and the wrong bytes."""
+    folder.mkdir(parents=True)
+    for row in rows:
+        with open(folder / row["path"], "wb") as out:
+            out.truncate(row["size"])
 
 
 def torrent(args: argparse.Namespace, nodes: int, rows: list[dict], source: Path) -> dict:
@@ -210,7 +228,7 @@ def torrent(args: argparse.Namespace, nodes: int, rows: list[dict], source: Path
                 if node:
                     results[node] = Path(config["result"])
                     time.sleep(rng.random() * args.stagger / nodes)
-            found = wait(results, [], ideal * 10 + 60)
+            found = wait(results, ideal * 10 + 60)
             busy = cpu_used(cpu)
             if not all(proven(work / f"store{node}" / source.name, rows) for node in results):
                 raise SystemExit("distribute: libtorrent's files are wrong")
@@ -240,19 +258,20 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200, help="Mbit/s of every link, both ways")
     parser.add_argument("--files", type=int, default=40)
     parser.add_argument("--file-mb", type=float, default=10)
-    parser.add_argument("--jobs", type=int, default=3)
-    parser.add_argument("--origin-streams", type=int, default=4, help="of the whole fleet")
-    parser.add_argument("--limit", type=int, default=2, help="streams that a node's server gives at once")
+    parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--stagger", type=float, default=1.0, help="seconds within which the nodes start")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--modes", nargs="*", default=["share", "dead", "liar", "torrent", "origin"])
-    parser.add_argument("--debug", action="store_true", help="when each file came, and how the origin's streams ended")
     parser.add_argument("--work", default=None)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--torrent-python", default=sys.executable, help="a python that can import libtorrent")
     args = parser.parse_args()
+    if "torrent" in args.modes and subprocess.run([args.torrent_python, "-c", "import libtorrent"], capture_output=True).returncode:
+        print("libtorrent is not there, so it is left out: --torrent-python names a Python that has it")
+        args.modes.remove("torrent")
     base = Path(tempfile.mkdtemp(prefix="distribute-origin-", dir=args.work))
-    line = []
+    os.chmod(base, 0o755)
+    line, late = [], []
     try:
         rows = make_files(base / "model", args.files, int(args.file_mb * 1e6))
         ideal = sum(row["size"] for row in rows) * 8 / args.rate / 1e6
@@ -272,10 +291,16 @@ def main() -> None:
                     f" {found['wrong']:>6} {found['cpu']:>5.0%} {found['own']:>5.0%}",
                     flush=True,
                 )
-                line.append(f"{'' if mode == 'share' else mode + '_'}n{nodes}={found['ratio']:.2f}")
+                key = f"{'' if mode == 'share' else mode + '_'}n{nodes}"
+                line.append(f"{key}={found['ratio']:.2f}")
+                if found["ratio"] > LIMITS.get(key, float("inf")):
+                    late.append(f"{key} is {found['ratio']:.2f}, at most {LIMITS[key]} is wanted")
     finally:
         shutil.rmtree(base, ignore_errors=True)
+    for words in late:
+        print(words)
     print("distribute: " + " ".join(line))
+    sys.exit(1 if late else 0)
 
 
 if __name__ == "__main__":

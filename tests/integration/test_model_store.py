@@ -175,7 +175,7 @@ def test_a_second_run_changes_nothing(stood, options):
     assert (rc, changed(recap)) == (0, [0, 0]), output
 
 
-def test_the_server_gives_finished_files_to_members_and_nothing_else(stood):
+def test_the_server_gives_model_files_to_members_and_nothing_else(stood):
     house = stood
     model = house.root("box1") / "demo/tiny"
     partial_folder = model / ".partial-r2"
@@ -195,7 +195,8 @@ def test_the_server_gives_finished_files_to_members_and_nothing_else(stood):
     assert {row["name"] for row in json.loads(house.get("/demo/tiny/r1/sub/")[1])} == {"more.txt"}
     assert house.get("/demo/tiny/.partial-r2/done.safetensors")[0] == 200
     assert house.get("/demo/tiny/.partial-r2/")[0] == 200
-    for name in ("half.safetensors.part", "half.safetensors.part.json", "progress.json", "x.12.tmp"):
+    assert house.get("/demo/tiny/.partial-r2/half.safetensors.part")[0] == 200  # peers follow it while it grows
+    for name in ("half.safetensors.part.json", "progress.json", "x.12.tmp"):
         assert house.get(f"/demo/tiny/.partial-r2/{name}")[0] == 404, name
     hidden = ("/", "/demo/", "/demo/tiny/", "/demo/tiny/.lock-r2", "/.verify.json", "/demo/tiny/r3/", "/demo/tiny/r1/../.lock-r2")
     for path in hidden:
@@ -208,6 +209,25 @@ def test_the_server_gives_finished_files_to_members_and_nothing_else(stood):
         assert house.get("/demo/tiny/r1/config.json", source=address)[0] == status, address
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", house.port), timeout=5):
         pass
+
+
+def test_the_server_gives_four_files_at_once_and_a_listing_always(stood):
+    house = stood
+    folder = house.root("box1") / "demo/tiny/.partial-big"
+    folder.mkdir()
+    with (folder / "big.safetensors").open("wb") as out:
+        out.truncate(1 << 30)
+    lines = [http.client.HTTPConnection(ADDRESSES["box1"], house.port, timeout=10) for _number in range(4)]
+    try:
+        for line in lines:
+            line.request("GET", "/demo/tiny/.partial-big/big.safetensors")
+            assert line.getresponse().read(1) == b"\0"
+        assert house.get("/demo/tiny/r1/config.json")[0] == 503
+        assert house.get("/demo/tiny/r1/")[0] == 200
+    finally:
+        for line in lines:
+            line.close()
+        shutil.rmtree(folder)
 
 
 def test_a_changed_fleet_is_a_reload_and_a_broken_configuration_never_lives(stood):

@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import socket
 import threading
+import time
 
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils import _peers
@@ -14,7 +17,7 @@ from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._fetch_choice import Assignment, Chooser, PeerFiles, View
 from ansible_collections.idc.llm.plugins.module_utils._model_store import FileEntry
 from ansible_collections.idc.llm.plugins.module_utils._peers import Peers
-from ansible_collections.idc.llm.plugins.module_utils._source import Access
+from ansible_collections.idc.llm.plugins.module_utils._source import Access, SourceError
 
 from tests.support.hub import Hub, make_model
 from tests.support.model_source import FILES, REVISION, Handler, contents, published, write_source
@@ -51,7 +54,8 @@ def test_a_peer_that_has_the_revision_is_asked_before_the_origin(fetch, model, s
 def test_a_peer_gives_what_it_has_finished_and_the_origin_the_rest(fetch, model, serve, origin, other):
     (other / "demo" / "tiny" / REVISION).rename(other / "demo" / "tiny" / f".partial-{REVISION}")
     partial = other / "demo" / "tiny" / f".partial-{REVISION}"
-    (partial / SHARD).rename(partial / (SHARD + ".part"))
+    (partial / SHARD).unlink()
+    (partial / (SHARD + ".part")).write_bytes(b"")
     (partial / "empty").write_bytes(b"longer than it should be")
     shutil.rmtree(partial / "sub")
     peer = serve(other)
@@ -155,9 +159,9 @@ def test_looks_are_rarer_without_news_and_at_who_is_away(serve, other, monkeypat
     peers = Peers([server.url, "http://127.0.0.1:9", server.url + "/"], Access(), "demo/tiny", REVISION)
     peers.look([entry])
     assert peers.names == [server.url, "http://127.0.0.1:9"]
-    assert peers.files() == {server.url: PeerFiles(frozenset({"config.json"}), frozenset())}
+    assert peers.files() == {server.url: PeerFiles(frozenset({"config.json"}), {})}
     good, away = peers._peers.values()
-    assert (good.due, away.due) == (1000.1, 1000 + _peers.REST)
+    assert (good.due, away.due) == (1000 + 2 / _peers.LOOKS, 1000 + _peers.REST)
     pauses = []
     for _turn in range(12):
         assert good.look([entry], 0.1) is False
@@ -182,7 +186,7 @@ def test_an_unfinished_file_of_a_peer_counts_as_long_as_it_grows(serve, other, m
     def under_way(seconds):
         clock[0] += seconds
         peers.look([entry])
-        return [path for files in peers.files().values() for path in files.under_way]
+        return [path for files in peers.files().values() for path in files.growing]
 
     assert under_way(0) == under_way(_peers.GROWS - 1) == ["config.json"]
     assert under_way(2) == []
@@ -211,6 +215,78 @@ def test_a_peer_that_is_too_busy_is_no_failure(fetch, model, serve, origin, othe
     result = fetch(origin.as_uri(), peers=[peer.url], jobs=1)
     assert published(model) == FILES
     assert (result["rejected"], peer.busy) == ([], 0)
+
+
+def test_a_refusal_that_is_cut_off_is_a_refusal():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def answer():
+            line, _address = listener.accept()
+            line.recv(4096)
+            line.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\nonly this")
+            line.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        peer = _peers.Peer(url, Access(), ("demo/tiny/r1",))
+        with pytest.raises(SourceError) as refused, _peers.PeerFile(peer, A, "demo/tiny/r1").open():
+            pass
+        thread.join()
+    assert refused.value.kind == "busy"
+
+
+@pytest.fixture
+def grows(tmp_path, fetch, serve):
+    """Another host that is in the middle of the shard; (its server, its file, the bytes of the shard, the origin's server)."""
+    shard = random.Random(1).randbytes(3_000_000)
+    source = serve(write_source(tmp_path / "big", {"config.json": b"{}", SHARD: shard}))
+    folder = tmp_path / "growing" / "demo" / "tiny" / f".partial-{REVISION}"
+    folder.mkdir(parents=True)
+    file = folder / (SHARD + ".part")
+    file.write_bytes(shard[:1_000_000])
+    return serve(tmp_path / "growing"), file, shard, source
+
+
+def asked_for(server):
+    return [path for path, _auth in server.seen if SHARD in path]
+
+
+def test_a_file_that_grows_at_a_peer_is_followed_until_it_is_whole(fetch, model, grows):
+    """The peer gives it its name while we are at it; the origin is not asked for it."""
+    peer, file, shard, source = grows
+
+    def grow():
+        for end in range(1_250_000, len(shard) + 1, 250_000):
+            time.sleep(0.05)
+            with file.open("ab") as out:
+                out.write(shard[end - 250_000:end])
+        file.rename(file.with_suffix(""))
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    result = fetch(source.url, peers=[peer.url])
+    thread.join()
+    assert (model / REVISION / SHARD).read_bytes() == shard
+    assert (asked_for(source), result["rejected"]) == ([], [])
+    assert len(asked_for(peer)) > 2
+
+
+def test_where_it_grows_no_more_the_origin_gives_the_rest(fetch, model, grows):
+    peer, _file, shard, source = grows
+    result = fetch(source.url, peers=[peer.url])
+    assert (model / REVISION / SHARD).read_bytes() == shard
+    assert (len(asked_for(source)), result["rejected"]) == (1, [])
+    assert result["fetched_bytes"] == len(shard) + 2
+
+
+def test_wrong_bytes_that_were_passed_on_before_they_were_proven_are_nobodys_fault_and_stay_nowhere(fetch, model, grows):
+    peer, file, shard, source = grows
+    file.write_bytes(bytes(len(shard) - 1) + shard[-1:])
+    result = fetch(source.url, peers=[peer.url])
+    assert (model / REVISION / SHARD).read_bytes() == shard
+    (row,) = result["rejected"]
+    assert "passed on before it was proven" in row["reason"]
+    assert len(asked_for(source)) == 1
 
 
 def test_hosts_share_the_work(tmp_path, fetch, serve):
@@ -248,12 +324,12 @@ def test_a_published_folder_comes_before_a_partial_one_and_parts_are_seen(serve,
     entry = FileEntry("config.json", 8, "a" * 64)
     peers = Peers([server.url], Access(), "demo/tiny", REVISION)
     peers.look([entry])
-    assert peers.remote(server.url, entry).url == f"{server.url}/demo/tiny/{REVISION}/config.json"
+    assert peers.remote(server.url, entry).folder == f"demo/tiny/{REVISION}"
     shutil.rmtree(model / REVISION)
     peers.doubt(server.url, gone=False)
     peers.look([entry])
-    assert peers.files() == {server.url: PeerFiles(frozenset(), frozenset({"config.json"}))}
-    assert peers.remote(server.url, entry).url == f"{server.url}/demo/tiny/.partial-{REVISION}/config.json"
+    assert peers.files() == {server.url: PeerFiles(frozenset(), {"config.json": 0})}
+    assert peers.remote(server.url, entry).folder == f"demo/tiny/.partial-{REVISION}"
 
 
 def finished(*paths):
