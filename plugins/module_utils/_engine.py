@@ -289,7 +289,7 @@ def files(spec: Spec, installed: str = "") -> tuple[File, ...]:
 def decide(state: str, observed: Observed, digest: str = "") -> Plan:
     """What has to happen: a started engine is restarted exactly when it runs with something else than wanted."""
     enabled = None if observed.enabled else True
-    if state in ("stopped", "absent"):
+    if state in ("stopped", "drained", "absent"):
         stop = observed.active not in ("inactive", "failed")
         return Plan("stop" if stop else "none", False if observed.enabled else None, observed.unit_differs)
     if observed.active not in ("active", "activating", "reloading"):  # deactivating: systemd starts it after the stop

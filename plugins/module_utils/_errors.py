@@ -682,6 +682,41 @@ CATALOGUE: dict[str, Entry] = {
                 "What a release understands is known once it is there.", "Run the role's install stage (--tags vllm_install)."),
         zh=Text("引擎 {engine} 的选项尚未验证：版本 {release} 未安装。", "安装之后才知道该版本支持什么。",
                 "请运行角色的安装阶段（--tags vllm_install）。")),
+    "IDC-ENG-018": Entry(
+        en=Text("What was wanted of the engine {engine} did not work, and its last good configuration runs again. {first}",
+                "The files, the key and the release {release} that gave a token last were put back and gave one now.",
+                "Mend the cause and run again: each run tries what is wanted anew, and the engine answers nobody meanwhile; drain it at the "
+                "gateways first. The whole story: journalctl -u {unit}."),
+        zh=Text("引擎 {engine} 的新配置不可用，已恢复运行上一次可用的配置。{first}",
+                "上一次给出过 token 的文件、密钥和版本 {release} 已放回，并且刚刚再次给出了 token。",
+                "请排除原因后重新运行：每次运行都会重新尝试新配置，期间该引擎不应答；请先在网关上排空它。完整日志：journalctl -u {unit}。")),
+    "IDC-ENG-019": Entry(
+        en=Text("What was wanted of the engine {engine} did not work, and its last good configuration does not run either. {first} "
+                "Then, with release {release}: {second}",
+                "The engine gives no answers. Both fail, so the cause is likely outside its configuration: the cards, the driver, the store, "
+                "a full disk.",
+                "Look there first (playbooks/status.yml, nvidia-smi, df -h), then at journalctl -u {unit}; run again when it is mended."),
+        zh=Text("引擎 {engine} 的新配置不可用，上一次可用的配置也无法运行。{first} 随后使用版本 {release}：{second}",
+                "引擎没有应答。两者都失败，原因很可能不在其配置：GPU、驱动、模型库或磁盘已满。",
+                "请先检查这些（playbooks/status.yml、nvidia-smi、df -h），再看 journalctl -u {unit}；排除后重新运行。")),
+    "IDC-ENG-020": Entry(
+        en=Text("Another run is at work on the engine {engine}: process {pid} holds {path}.",
+                "Two at once would write over each other and restart it twice.",
+                "Wait until that process has ended (ps -fp {pid}) and run again; nothing was changed."),
+        zh=Text("另一个任务正在处理引擎 {engine}：进程 {pid} 持有 {path}。", "两个任务同时进行会互相覆盖并重启两次。",
+                "请等待该进程结束（ps -fp {pid}）后重新运行；未做任何更改。")),
+    "IDC-ENG-021": Entry(
+        en=Text("The engine {engine} was not idle after {timeout} s: {seen}.",
+                "It was stopped all the same; vLLM let these requests go on for at most {rest} s, and cut what took longer.",
+                "Drain it at the gateways first, so that no new request comes in, or raise vllm_drain_timeout_s."),
+        zh=Text("引擎 {engine} 在 {timeout} 秒后仍未空闲：{seen}。", "仍然停止了它；vLLM 让这些请求最多再运行 {rest} 秒，更久的会被中断。",
+                "请先在网关上排空它，使新请求不再进入，或调大 vllm_drain_timeout_s。")),
+    "IDC-ENG-022": Entry(
+        en=Text("The engine {engine} was not idle after {timeout} s: {seen}.",
+                "It was left running: its shutdown-timeout is 0, so a stop would cut these requests at once.",
+                "Drain it at the gateways first, raise vllm_drain_timeout_s, or stop it with state stopped where no request is worth keeping."),
+        zh=Text("引擎 {engine} 在 {timeout} 秒后仍未空闲：{seen}。", "保持其运行：它的 shutdown-timeout 为 0，停止会立即中断这些请求。",
+                "请先在网关上排空它，调大 vllm_drain_timeout_s；若请求都不需要保留，可用 state stopped 停止。")),
     # PROBE: the request that proves a token
     "IDC-PROBE-001": Entry(
         en=Text(

@@ -21,8 +21,17 @@ description:
     understands (its C(arguments.json), which the role C(vllm) writes at install; vLLM is not imported). Unknown or dead
     options and E(VLLM_*) variables, wrong types, choices that do not exist, and names that circulate for other engines
     are all reported at once, with what to write instead. They fail in check mode, too.
-  - Ready means that C(/health) says 200 and that a completion of a few tokens came back. When the engine dies instead,
-    the error holds the reason found in its journal.
+  - Ready means that C(/health) says 200 and that a completion of a few tokens came back, before and after O(warmup).
+    When the engine dies instead, the error holds the reason found in its journal, and what to do about it.
+  - What gave a token is kept beside the engine's files (C(good.json), for root alone). When a changed configuration,
+    environment, key, unit or release does not become ready, the last good one is put back, started and proven, and the
+    module fails and says both. The next run with the same values tries them anew, so that a cause outside of them
+    (a full disk, a card in use) can be mended without changing them; RV(would_restart) says so beforehand. Parts of
+    a replica across hosts (C(nnodes) in O(config)) are not put back.
+  - An engine that runs but does not listen yet ignores SIGTERM and serves nobody; it is ended with SIGKILL, its whole
+    group. systemd ends any other stop after the drain time and 15 s.
+  - One run at a time works on an engine; a second one fails at once and names the process of the first. Check mode
+    neither waits nor hinders.
   - An unchanged running engine is asked for a token once. If none comes, the module fails and leaves the engine as it
     is.
   - In check mode a host on which nothing is installed yet is no error; RV(pending) says what is not there yet.
@@ -37,10 +46,16 @@ options:
     description:
       - V(started) brings the engine to the wanted configuration, up, enabled at boot and proven.
       - V(restarted) does the same and restarts an unchanged engine, too.
-      - V(stopped) stops the engine after its drain time and disables it; its files stay.
-      - V(absent) does so and removes its files and links. The template unit stays, other engines may use it.
+      - V(stopped) stops the engine and disables it; its files stay. vLLM itself gives requests in flight the drain time,
+        but answers new ones with 500 meanwhile.
+      - V(drained) does what V(stopped) does once no request runs or waits, by the engine's own metrics, so that nothing
+        is cut. Take it out of the gateways first. After O(drain_timeout) it is stopped all the same, with a warning that
+        says how many requests were left; vLLM then gives these the drain time it was started with. Where that is 0 the
+        engine is left running and the module fails.
+      - V(absent) does what V(stopped) does and removes the engine's files and links. The template unit stays, other
+        engines may use it.
     type: str
-    choices: [started, stopped, restarted, absent]
+    choices: [started, stopped, drained, restarted, absent]
     default: started
   release:
     description: Installed release to run, a folder under C(releases) in O(root). Needed to start.
@@ -97,9 +112,22 @@ options:
     type: int
     default: 60
   drain_timeout:
-    description: Seconds that requests in flight get before a stop; systemd waits 15 s longer.
+    description:
+      - Seconds that requests in flight get before a stop; systemd waits 15 s longer.
+      - With O(state=drained) the seconds to wait for an idle engine.
     type: int
     default: 120
+  warmup:
+    description:
+      - Prompts to send after a start, before the engine counts as ready; how many words each has. Without them the first
+        users wait for kernels to be compiled. One that the engine refuses, as too long for its context, ends them.
+      - Empty sends none.
+    type: list
+    elements: int
+    default: [32, 256, 1024]
+  planned_memory:
+    description: C(memory) of the engine in the plan. Errors about memory show it beside what vLLM says.
+    type: dict
   wait:
     description:
       - Whether to wait for, and ask for, a token.
@@ -127,6 +155,12 @@ EXAMPLES = r"""
     gpus: [GPU-11111111-2222-3333-4444-555555555555, GPU-66666666-7777-8888-9999-000000000000]
     api_key: "{{ idc_llm_secrets.engine_key }}"
 
+- name: Stop an engine that no gateway sends anything to any more
+  idc.llm.vllm_service:
+    name: deepseek-blue-0
+    state: drained
+    drain_timeout: 600
+
 - name: Take an engine away
   idc.llm.vllm_service:
     name: deepseek-green-0
@@ -140,6 +174,30 @@ action:
   type: str
   choices: [none, start, restart, stop]
   sample: restart
+would_restart:
+  description:
+    - Whether the running engine is restarted for this, in check mode would be, so that a playbook can take it out of the
+      gateways before.
+  returned: success, with O(state=started) and O(state=restarted)
+  type: bool
+  sample: true
+drained:
+  description:
+    - Whether the engine had no request left when it was stopped; in check mode, whether it has none now. True also where
+      nothing ran or listened, and for an engine without an HTTP port, whose head has the requests.
+  returned: success, with O(state=drained)
+  type: bool
+  sample: true
+running:
+  description: Requests that ran when the engine was last looked at; null where its metrics did not answer.
+  returned: success, with O(state=drained)
+  type: int
+  sample: 0
+waiting:
+  description: Requests that waited then; null where its metrics did not answer.
+  returned: success, with O(state=drained)
+  type: int
+  sample: 0
 changed_files:
   description: Paths that were written or removed, or would be in check mode.
   returned: success
@@ -159,6 +217,24 @@ ready_s:
   returned: when the engine was started or restarted, and waited for
   type: float
   sample: 34.2
+warmed:
+  description: How many warm-up prompts were answered.
+  returned: when the engine was asked
+  type: int
+  sample: 3
+rolled_back:
+  description: Whether the last good configuration runs again and gave a token; false when it was tried in vain.
+  returned: failure, where there was a last good configuration to go back to
+  type: bool
+  sample: true
+fault:
+  description:
+    - Kind of the fault that was found in the journal; empty for one that is not known.
+    - One of C(gpu_memory), C(host_memory), C(kv_memory), C(gpu_in_use), C(port), C(disk), C(driver), C(fabric), C(no_gpu),
+      C(interface), C(library), C(option), C(context), C(path), C(permission), C(nccl).
+  returned: failure, when the engine did not become ready
+  type: str
+  sample: gpu_memory
 probe:
   description: The proof; see the return values of M(idc.llm.llm_probe).
   returned: when the engine was asked
@@ -187,11 +263,12 @@ error:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.idc.llm.plugins.module_utils._engine import Spec, check
 from ansible_collections.idc.llm.plugins.module_utils._engine_host import EngineHost
+from ansible_collections.idc.llm.plugins.module_utils._engine_life import WARMUP, Proof
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
+    "state": {"type": "str", "choices": ["started", "stopped", "drained", "restarted", "absent"], "default": "started"},
     "release": {"type": "str"},
     "config": {"type": "dict", "default": {}},
     "environment": {"type": "dict", "default": {}},
@@ -205,6 +282,8 @@ ARGUMENTS = {
     "ready_timeout": {"type": "int", "default": 600},
     "probe_timeout": {"type": "int", "default": 60},
     "drain_timeout": {"type": "int", "default": 120},
+    "warmup": {"type": "list", "elements": "int", "default": list(WARMUP)},
+    "planned_memory": {"type": "dict"},
     "wait": {"type": "bool", "default": True},
     "lang": {"type": "str", "choices": ["en", "zh"], "default": "en"},
 }
@@ -231,19 +310,22 @@ def main() -> None:
     host = EngineHost(module.run_command, module.get_bin_path, dry=module.check_mode)
     try:
         check(spec)
-        if given["state"] in ("stopped", "absent"):
+        if given["state"] in ("stopped", "drained", "absent"):
             result = host.take_down(spec, given["state"])
         else:
-            result = host.bring_up(
-                spec,
-                given["state"],
+            result = host.bring_up(spec, given["state"], Proof(
                 wait=given["wait"],
                 model=given["served_model"] or "",
                 ready_timeout=given["ready_timeout"],
                 probe_timeout=given["probe_timeout"],
-            )
+                warmup=tuple(given["warmup"]),
+                memory=given["planned_memory"],
+            ))
     except IdcError as error:
-        module.fail_json(**error.as_result(given["lang"]))
+        more = {key: error.details[key] for key in ("fault", "rolled_back") if key in error.details}
+        module.fail_json(**error.as_result(given["lang"]), **more)
+    for warning in result.pop("told", []):
+        module.warn(warning.render(given["lang"]))
     module.exit_json(**result)
 
 

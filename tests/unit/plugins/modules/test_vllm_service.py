@@ -8,97 +8,36 @@ The real systemd and the real vLLM are molecule's.
 from __future__ import annotations
 
 import dataclasses
-import getpass
-import grp
 import json
 import os
-import socket
 import stat
 from pathlib import Path
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils._engine import Spec
 from ansible_collections.idc.llm.plugins.module_utils._engine_host import INSTALLED, EngineHost
+from ansible_collections.idc.llm.plugins.module_utils._engine_life import Proof
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
-from tests.support.openai_server import KEY, MODEL, serve
-
-ARGUMENTS = Path(__file__).parents[1] / "module_utils/arguments-0.32.0.json"  # a real release's
+from tests.support.engine_unit import DIES, SERVES, Systemd, make_spec
+from tests.support.openai_server import KEY, serve
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files get root as their owner")
 
 
-class Systemd:
-    """systemctl and journalctl for one unit: its state, and what was asked of them."""
-
-    def __init__(self, spec: Spec) -> None:
-        self.spec, self.done, self.journal = spec, [], ""
-        self.state = {"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "UnitFileState": "disabled"}
-        self.dies = False
-        self.at_start = lambda: None
-
-    def __call__(self, argv):
-        if argv[0] == "journalctl":
-            return 0, self.journal, ""
-        verb = argv[1]
-        if verb == "show":
-            return 0, "".join(f"{key}={value}\n" for key, value in self.state.items()), ""
-        self.done.append(verb)
-        if verb in ("start", "restart"):
-            self.at_start()
-            self.state.update(ActiveState="active", SubState="auto-restart" if self.dies else "running")
-            running = f"{self.spec.run_dir}/{self.spec.name}"
-            os.makedirs(running, exist_ok=True)
-            with open(f"{self.spec.config_dir}/{self.spec.name}/digest", encoding="utf-8") as wanted:
-                digest = wanted.read()
-            with open(f"{running}/digest", "w", encoding="utf-8") as stream:
-                stream.write(digest)
-        elif verb == "stop":
-            self.state.update(ActiveState="inactive", SubState="dead")
-        elif verb in ("enable", "disable"):
-            self.state["UnitFileState"] = verb + "d"
-        return 0, "", ""
-
-    def did(self) -> list[str]:
-        """What was asked since the last look."""
-        done, self.done = self.done, []
-        return done
-
-
 @pytest.fixture
 def spec(tmp_path):
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "model.safetensors").write_text("weights")
-    program = tmp_path / "root/releases/1.0/bin/vllm"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    (program.parent.parent / INSTALLED).write_text("vllm==1.0 --hash=sha256:aa\n")
-    (program.parent.parent / "arguments.json").write_bytes(ARGUMENTS.read_bytes())
-    for folder in ("units", "engines"):
-        (tmp_path / folder).mkdir()
-    group = grp.getgrgid(os.getgid()).gr_name
-    return Spec(
-        name="tiny-blue-0",
-        release="1.0",
-        config={"model": str(model), "served-model-name": MODEL, "host": "127.0.0.1", "port": 18650},
-        api_key=KEY,
-        root=str(tmp_path / "root"),
-        config_dir=str(tmp_path / "engines"),
-        user=getpass.getuser(),
-        group=group,
-        unit_dir=str(tmp_path / "units"),
-        run_dir=str(tmp_path / "run"),
-    )
+    return make_spec(tmp_path)
 
 
 def bring_up(systemd, spec, dry=False, state="started", wait=False):
     host = EngineHost(systemd, lambda name: name, dry)
-    return host.bring_up(spec, state, wait=wait, model="", ready_timeout=5, probe_timeout=2)
+    return host.bring_up(spec, state, Proof(wait, ready_timeout=5, probe_timeout=2))
 
 
 def tree(path) -> list[str]:
-    return sorted(os.path.join(top, name) for top, dirs, files in os.walk(path) for name in files + dirs)
+    """All paths but the lock's."""
+    found = [os.path.join(top, name) for top, dirs, files in os.walk(path) for name in files + dirs]
+    return sorted(name for name in found if not name.endswith(".lock"))
 
 
 def test_first_second_and_changed_run(spec):
@@ -152,7 +91,7 @@ def test_a_run_that_was_cut_between_writing_and_restarting_is_made_good(spec):
 
     systemd_down._apply = killed
     with pytest.raises(KeyboardInterrupt):
-        systemd_down.bring_up(changed, "started", wait=False, model="", ready_timeout=5, probe_timeout=2)
+        systemd_down.bring_up(changed, "started", Proof(wait=False))
     systemd.did()
     result = bring_up(systemd, changed)
     assert (result["diff"], result["action"], result["changed"]) == ([], "restart", True)
@@ -259,22 +198,17 @@ def test_a_port_that_someone_else_holds(spec):
 
 
 def test_ready_is_a_real_token(spec):
-    systemd = Systemd(spec)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spec = dataclasses.replace(spec, config={**spec.config, "port": port})
-    with serve("500", "", port=port, later=True) as server:
-        systemd.at_start = server.begin
-        result = bring_up(systemd, spec, wait=True)
-        assert len(server.seen) == 2
+    systemd = Systemd(spec, lambda text: SERVES)
+    systemd.faults = ["500", ""]
+    result = bring_up(systemd, spec, wait=True)
+    assert len(systemd.server.seen) == 2
     assert result["probe"]["text"] == "Hello there!"
     assert result["ready_s"] >= 1
+    systemd.end("inactive")
 
 
 def test_a_death_is_told_with_its_reason(spec):
-    systemd = Systemd(spec)
-    systemd.dies = True
+    systemd = Systemd(spec, lambda text: DIES)
     systemd.journal = f"(EngineCore pid=7) ERROR 11-22 03:41:00 [core.py:1] ValueError: no {KEY} today\n"
     with pytest.raises(IdcError) as caught:
         bring_up(systemd, spec, wait=True)
@@ -283,16 +217,15 @@ def test_a_death_is_told_with_its_reason(spec):
 
 
 def test_an_unchanged_engine_that_gives_no_token_is_not_ok(spec):
-    with serve("500") as server:
-        systemd = Systemd(spec)
-        spec = dataclasses.replace(spec, config={**spec.config, "port": server.server_address[1]})
-        systemd.state.update(ActiveState="active", SubState="running", UnitFileState="enabled")
-        bring_up(systemd, dataclasses.replace(spec))  # takes the running engine over: restarted once
-        systemd.did()
-        with pytest.raises(IdcError, match="IDC-ENG-009.*cannot schedule"):
-            bring_up(systemd, spec, wait=True)
-        assert systemd.did() == []
-        assert len(server.seen) == 1
+    systemd = Systemd(spec, lambda text: SERVES)
+    bring_up(systemd, spec)
+    systemd.did()
+    systemd.faults[:] = ["500"]
+    with pytest.raises(IdcError, match="IDC-ENG-009.*cannot schedule"):
+        bring_up(systemd, spec, wait=True)
+    assert systemd.did() == []
+    assert len(systemd.server.seen) == 1
+    systemd.end("inactive")
 
 
 def test_stopped_and_absent(spec):
@@ -324,5 +257,5 @@ def test_a_host_without_systemd(spec):
     with pytest.raises(IdcError, match="IDC-ENG-010"):
         EngineHost(Systemd(spec), lambda name: None, dry=False)
     host = EngineHost(Systemd(spec), lambda name: None, dry=True)
-    told = host.bring_up(spec, "started", wait=True, model="", ready_timeout=5, probe_timeout=2)
+    told = host.bring_up(spec, "started", Proof())
     assert told["action"] == "start"
