@@ -266,7 +266,8 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--torrent-python", default=sys.executable, help="a python that can import libtorrent")
     args = parser.parse_args()
-    if "torrent" in args.modes and subprocess.run([args.torrent_python, "-c", "import libtorrent"], capture_output=True).returncode:
+    tried = subprocess.run([args.torrent_python, "-c", "import libtorrent"], capture_output=True, check=False)
+    if "torrent" in args.modes and tried.returncode:
         print("libtorrent is not there, so it is left out: --torrent-python names a Python that has it")
         args.modes.remove("torrent")
     base = Path(tempfile.mkdtemp(prefix="distribute-origin-", dir=args.work))
