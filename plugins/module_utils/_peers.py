@@ -67,8 +67,7 @@ class Peer:
         self.wake = threading.Event()
         self._access, self._folders = access, folders
         self._grew: Dict[str, Tuple[int, float]] = {}  # {path: bytes of the unfinished file, when it had grown}
-        self._line: http.client.HTTPConnection | None = None
-        self._spare: list[http.client.HTTPConnection] = []  # kept open for the next file
+        self._spare: list[http.client.HTTPConnection] = []  # kept open for the next question
 
     def look(self, entries: Sequence[FileEntry], fastest: float) -> bool:
         """Look, and say whether there is news; without any the next look is later."""
@@ -76,7 +75,6 @@ class Peer:
         try:
             self.folder, self.seen = self._list(entries)
         except (SourceError, OSError, ValueError, http.client.HTTPException):
-            self._close()
             self.seen = None
         now = time.monotonic()
         news = (before, folder) != (self.seen, self.folder)
@@ -87,13 +85,13 @@ class Peer:
     def _list(self, entries: Sequence[FileEntry]) -> Tuple[str, PeerFiles]:
         """The folder and its files: where it was the last time, else the published one first."""
         for folder in sorted(self._folders, key=lambda name: name != self.folder):
-            top = self._names(f"{self.url}/{folder}/")
+            top = self._names(f"{folder}/")
             if top is None:
                 continue
             names = {"": top}
             for below in {entry.path.rpartition("/")[0] for entry in entries} - {""}:
                 known = below.partition("/")[0] in top
-                names[below] = (self._names(join(self.url, f"{folder}/{below}") + "/") or {}) if known else {}
+                names[below] = (self._names(f"{folder}/{below}/") or {}) if known else {}
             finished, growing = set(), {}
             for entry in entries:
                 below, _slash, name = entry.path.rpartition("/")
@@ -110,41 +108,39 @@ class Peer:
             known = self._grew[path] = (size, now)
         return now - known[1] < GROWS
 
-    def _names(self, url: str) -> Dict[str, int] | None:
+    def _names(self, path: str) -> Dict[str, int] | None:
         """{name: bytes, of a folder 0} of what a folder holds, None where it is not there."""
-        fresh = self._line is None
-        self._line = self._line or self._connect(min(self._access.timeout, LOOK_TIMEOUT))
-        try:
-            answer = _get(self._line, url, {})
-        except (OSError, http.client.HTTPException):
-            if fresh:
-                raise
-            self._line.close()  # the server had closed what was kept open
-            answer = _get(self._line, url, {})
-        data = answer.read(LIST_LIMIT)
-        if not answer.isclosed():
-            raise SourceError("its listing is too long")
-        if answer.status == 404:
-            return None
-        if answer.status != 200:
-            raise SourceError(f"HTTP {answer.status}")
+        with self.read(path, 0, LOOK_TIMEOUT) as (answer, _line, _total):
+            if answer.status == 404:
+                return None
+            if answer.status != 200:
+                raise SourceError(f"HTTP {answer.status}")
+            data = answer.read(LIST_LIMIT)
+            if not answer.isclosed():
+                raise SourceError("its listing is too long")
         rows: Any = json.loads(data)
         if not isinstance(rows, list):
             raise SourceError("its listing is not a list")
         return {str(row.get("name")): int(row.get("size") or 0) for row in rows if isinstance(row, dict)}
 
     @contextmanager
-    def read(self, path: str, start: int) -> Iterator[Tuple[http.client.HTTPResponse, socket.socket, int | None]]:
+    def read(
+        self, path: str, start: int, timeout: float = float("inf")
+    ) -> Iterator[Tuple[http.client.HTTPResponse, socket.socket, int | None]]:
         """The answer for bytes from ``start`` on, its socket, and how large the file is said to be; a failure is a SourceError."""
         headers = {"Range": f"bytes={start}-"} if start else {}
         while True:
             spare = self._take()
-            line = spare or self._connect(self._access.timeout)
+            line = spare or self._connect()
+            line.timeout = min(timeout, self._access.timeout)
             try:
-                if not spare:
+                if spare:
+                    line.sock.settimeout(line.timeout)
+                else:
                     line.connect()
                 sock = line.sock  # a server that closes after its answer takes it from the connection
-                answer = _get(line, join(self.url, path), headers)
+                line.request("GET", urlsplit(join(self.url, path)).path, headers={"User-Agent": "idc.llm", **headers})
+                answer = line.getresponse()
                 break
             except (OSError, http.client.HTTPException) as exc:
                 line.close()
@@ -172,22 +168,12 @@ class Peer:
             return self._spare.pop()
         return None
 
-    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+    def _connect(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         if parts.scheme == "https":
             context: ssl.SSLContext = tls_context(self._access.ca_path)
-            return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
-        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-
-    def _close(self) -> None:
-        if self._line:
-            self._line.close()
-            self._line = None
-
-
-def _get(line: http.client.HTTPConnection, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-    line.request("GET", urlsplit(url).path, headers={"User-Agent": "idc.llm", **headers})
-    return line.getresponse()
+            return http.client.HTTPSConnection(parts.hostname or "", parts.port, context=context)
+        return http.client.HTTPConnection(parts.hostname or "", parts.port)
 
 
 @dataclass(frozen=True)
@@ -259,9 +245,10 @@ class Peers:
         self._over.set()
         for peer in self._peers.values():
             peer.wake.set()
-            peer.close()
         for thread in self._threads:
             thread.join()
+        for peer in self._peers.values():
+            peer.close()
 
     def remote(self, name: str, entry: FileEntry) -> PeerFile:
         """Where the peer has the file."""

@@ -26,17 +26,13 @@ from pathlib import Path
 
 from jinja2 import Environment
 
+from tests.bench.origin import static_server
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MODEL, REVISION = "bench/model", "r1"
 LIMITS = {"n8": 1.25, "n16": 1.35}
 STORE = ROOT / "roles/model_store/templates/nginx.conf.j2"
-ORIGIN = """worker_processes 1; pid nginx.pid; error_log stderr crit;
-events {{ worker_connections 512; }}
-http {{ log_format ends '$msec $status $request_time $uri'; access_log access.log ends; sendfile on; tcp_nopush on;
-client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
-server {{ listen {address}:8090; root {store}; }} }}
-"""
 
 
 class Lab:
@@ -97,13 +93,16 @@ class Lab:
         """The origin's server, or a node's as the role writes it."""
         home = self.work / f"nginx{node}"
         home.mkdir()
-        text = ORIGIN.format(address=self.address(node), store=store) if node == 0 else Environment().from_string(
-            STORE.read_text().replace("| ternary(' ssl', '')", "and ' ssl' or ''")).render(
-            model_store_server_workers=1, model_store_server_streams=4, model_store_root=store, __model_store_tls=False,
-            __model_store_listen=f"{self.address(node)}:8090", __model_store_allowed=["10.77.0.0/24"])
-        text = text.replace("syslog:server=unix:/run/systemd/journal/dev-log,nohostname,tag=idc_llm_store", str(home / "store.log"))
-        (home / "nginx.conf").write_text("user root; daemon off;\n" + text)
-        return self.start(node, "nginx", "-c", str(home / "nginx.conf"), "-p", str(home), "-e", "stderr")
+        if node == 0:
+            config = static_server(home, store, f"{self.address(node)}:8090")
+        else:
+            text = Environment().from_string(STORE.read_text().replace("| ternary(' ssl', '')", "and ' ssl' or ''")).render(
+                model_store_server_workers=1, model_store_server_streams=4, model_store_root=store, __model_store_tls=False,
+                __model_store_listen=f"{self.address(node)}:8090", __model_store_allowed=["10.77.0.0/24"])
+            journal = "syslog:server=unix:/run/systemd/journal/dev-log,nohostname,tag=idc_llm_store"
+            config = home / "nginx.conf"
+            config.write_text("user root; daemon off;\n" + text.replace(journal, str(home / "store.log")))
+        return self.start(node, "nginx", "-c", str(config), "-p", str(home), "-e", "stderr")
 
     def kill(self, node: int, *processes: subprocess.Popen) -> None:
         """As if its cable were pulled: nobody is told."""
@@ -266,7 +265,8 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--torrent-python", default=sys.executable, help="a python that can import libtorrent")
     args = parser.parse_args()
-    if "torrent" in args.modes and subprocess.run([args.torrent_python, "-c", "import libtorrent"], capture_output=True).returncode:
+    tried = subprocess.run([args.torrent_python, "-c", "import libtorrent"], capture_output=True, check=False)
+    if "torrent" in args.modes and tried.returncode:
         print("libtorrent is not there, so it is left out: --torrent-python names a Python that has it")
         args.modes.remove("torrent")
     base = Path(tempfile.mkdtemp(prefix="distribute-origin-", dir=args.work))

@@ -26,9 +26,10 @@ LIMIT_S = 3600  # for one command, and for nginx twice that
 CORES = len(os.sched_getaffinity(0))
 NGINX = """daemon off; {user} worker_processes {cores}; pid {home}/nginx.pid; error_log {home}/error.log crit;
 events {{ worker_connections 512; }}
-http {{ access_log off; sendfile on; tcp_nopush on; default_type application/octet-stream;
+http {{ log_format ends '$msec $status $request_time $uri'; access_log {home}/access.log ends;
+sendfile on; tcp_nopush on; default_type application/octet-stream;
 client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3; uwsgi_temp_path {home}/t4;
-scgi_temp_path {home}/t5; server {{ listen {address}; root {home}/www; }} }}
+scgi_temp_path {home}/t5; server {{ listen {address}; root {root}; }} }}
 """
 
 
@@ -66,6 +67,14 @@ def free_address() -> str:
         return f"127.0.0.2:{taken.getsockname()[1]}"
 
 
+def static_server(home: Path, root: Path, address: str) -> Path:
+    """The configuration, in ``home``, of an nginx that gives the files of ``root`` and notes each in ``home``/access.log."""
+    user = "user root;" if os.geteuid() == 0 else ""
+    config = home / "nginx.conf"
+    config.write_text(NGINX.format(home=home, root=root, address=address, cores=CORES, user=user), encoding="utf-8")
+    return config
+
+
 class Origin:
     """The hub and the storage behind it, while the ``with`` block runs; ``files`` are {path: sha256}."""
 
@@ -86,9 +95,7 @@ class Origin:
 
     def __enter__(self) -> Origin:
         address = free_address()
-        user = "user root;" if os.geteuid() == 0 else ""
-        config = self.home / "nginx.conf"
-        config.write_text(NGINX.format(home=self.home, address=address, cores=CORES, user=user), encoding="utf-8")
+        config = static_server(self.home, self.home / "www", address)
         program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         self._nginx = subprocess.Popen(["timeout", str(2 * LIMIT_S), program or "nginx", "-c", str(config)],
                                        stderr=subprocess.DEVNULL)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -85,12 +85,13 @@ class Handler(SimpleHTTPRequestHandler):
             self.copyfile(BytesIO(stream.read(end - start + 1)), self.wfile)
 
     def list_directory(self, path):
-        """As nginx does with autoindex_format json: hidden names are left out, and names that it may not give are not."""
+        """As nginx with autoindex_format json: names that are hidden or go meanwhile are left out; forbidden ones are not."""
         rows = []
         for item in sorted(Path(path).iterdir()):
-            if not item.name.startswith("."):
+            with suppress(FileNotFoundError):
                 more = {"type": "directory"} if item.is_dir() else {"type": "file", "size": item.stat().st_size}
-                rows.append({"name": item.name, "mtime": "Sun, 22 Nov 2026 08:00:00 GMT", **more})
+                if not item.name.startswith("."):
+                    rows.append({"name": item.name, "mtime": "Sun, 22 Nov 2026 08:00:00 GMT", **more})
         data = json.dumps(rows).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -72,7 +72,7 @@ class Fleet:
             last, first = min(ends, default=(float("inf"), None))
             meet = (self.now + self.gap(stream) / (rate - speed.get(self.leader(stream), 0.0)) for stream, rate in speed.items()
                     if self.leader(stream) and self.gap(stream) > CLOSE and rate > speed.get(self.leader(stream), 0.0))
-            then = min(last, self.events[0][0], min(meet, default=last))
+            then = min([last, self.events[0][0], *meet])
             for stream, rate in speed.items():
                 self.streams[stream][1] -= rate * (then - self.now)
             self.now = then

@@ -203,7 +203,7 @@ def test_a_peer_is_looked_at_over_one_connection(serve, other, monkeypatch):
     for _turn in range(3):
         peers.look([FileEntry("sub/tokenizer.json", 2, "a" * 64)])
     assert (len(made), len(server.seen)) == (1, 6)
-    peers._peers[server.url]._line.sock.shutdown(2)
+    peers._peers[server.url]._spare[0].sock.shutdown(2)
     peers.look([A])
     assert (len(made), list(peers.files())) == (2, [server.url])
 
