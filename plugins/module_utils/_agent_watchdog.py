@@ -53,7 +53,7 @@ _ENGINE = re.compile(r'(?:^|,)engine="((?:[^"\\]|\\.)*)"')
 @dataclass(frozen=True)
 class Config:
     """What to watch. interval_s: from probe to probe; timeout_s: of a probe; misses and hang_s: what proves a hang;
-    restarts_per_day: from then on it only reports; key_file: with mode 0600, unless systemd hands the key over."""
+    restarts_per_day: from then on it only reports; key_file: of mode 0600, "" where the engine asks for none."""
 
     engine: str
     unit: str
@@ -569,7 +569,7 @@ class Watchdog:
 
 
 def read_config(path: str) -> tuple[Config, str]:
-    """(configuration, key); raises ValueError or OSError. The key: systemd's credential ``key``, else key_file, 0600."""
+    """(configuration, key); raises ValueError or OSError. The key: what ``key_file``, which only its owner reads, holds."""
     with open(path, encoding="utf-8") as stream:
         try:
             config = Config(**json.load(stream))
@@ -580,13 +580,11 @@ def read_config(path: str) -> tuple[Config, str]:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
             raise ValueError(f"{name} is {value!r}, wanted a number from {least}")
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    key_file = os.path.join(folder, "key") if folder else config.key_file
-    if not key_file:
+    if not config.key_file:
         return config, ""
-    with open(key_file, encoding="utf-8") as stream:
-        if not folder and os.fstat(stream.fileno()).st_mode & 0o077:
-            raise ValueError(f"{key_file} can be read by others, wanted mode 0600")
+    with open(config.key_file, encoding="utf-8") as stream:
+        if os.fstat(stream.fileno()).st_mode & 0o077:
+            raise ValueError(f"{config.key_file} can be read by others, wanted mode 0600")
         key = stream.read().strip()
     if not (key.isascii() and key.isprintable()):
         raise ValueError("the key holds a character that HTTP forbids")

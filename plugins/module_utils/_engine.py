@@ -75,6 +75,10 @@ RestrictRealtime=true
 RestrictSUIDSGID=true
 LockPersonality=true
 SystemCallArchitectures=native
+SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap
+# PyTorch hands memory of one card to the process of another as a file descriptor.
+SystemCallFilter=pidfd_getfd
+SystemCallErrorNumber=EPERM
 # AF_NETLINK: Gloo and NCCL list the network interfaces; InfiniBand verbs use it too.
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 # Left out on purpose:
@@ -84,6 +88,7 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 # ProtectProc, ProcSubset: vLLM reads /proc/cpuinfo and /proc/meminfo; NVML looks at other processes.
 # RemoveIPC: it would take the shared memory of the other engines of the same user.
 # PrivateNetwork, IPAddressDeny: it is a server.
+# SystemCallFilter of @resources, @privileged: it binds threads and memory to NUMA nodes; Python calls chown, which needs a right.
 
 [Install]
 WantedBy=multi-user.target

@@ -305,13 +305,13 @@ def test_a_server_that_trickles_is_given_up_in_time():
 def test_it_runs_by_itself_and_tells_systemd_that_it_lives(house, engine, tmp_path):
     server = engine()
     server.key = secrets.token_hex(16)
-    (tmp_path / "credentials").mkdir()
-    (tmp_path / "credentials/key").write_text(server.key + "\n")
-    (tmp_path / "config.json").write_text(json.dumps(vars(house.config(server, metrics_dir=""))))
+    (tmp_path / "key").write_text(server.key + "\n")
+    (tmp_path / "key").chmod(0o600)
+    (tmp_path / "config.json").write_text(json.dumps(vars(house.config(server, metrics_dir="", key_file=str(tmp_path / "key")))))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(str(tmp_path / "notify"))
     command = [sys.executable, "-I", agent.__file__, "--config", str(tmp_path / "config.json"), "--looks", "2"]
-    environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials"), "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("tiny-blue-0: a token after ") and server.key not in done.stdout
@@ -338,8 +338,7 @@ def test_a_wrong_configuration_is_refused(tmp_path, capsys, change, words):
     assert words in capsys.readouterr().err
 
 
-def test_a_key_is_read_from_a_file_of_mode_0600_and_must_fit_a_header(tmp_path, monkeypatch):
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+def test_a_key_is_read_from_a_file_of_mode_0600_and_must_fit_a_header(tmp_path):
     key, place = secrets.token_hex(16), tmp_path / "key"
     place.write_text(key + "\n")
     place.chmod(0o600)
