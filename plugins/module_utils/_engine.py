@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
-from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError, Said
 
+CONTAINER_FILE = "container.json"  # the engine's container, as Docker's API wants it; only an engine of Docker has it
 STOP_MARGIN_S = 15  # what vLLM needs after its drain time to end its processes
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 _RELEASE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
@@ -96,6 +97,21 @@ WantedBy=multi-user.target
 
 
 @dataclass(frozen=True)
+class Container:
+    """What an engine needs besides when Docker runs it. ``image``: a name with a tag or digest, or an id; ``ipc``: private or host;
+    ``shm_bytes``: size of a private /dev/shm; ``folders``: of the host, read-only, none = the model's alone; ``memlock_bytes``:
+    -1 = no limit; ``home``: the folder of its caches, "" = below /var/lib."""
+
+    image: str = ""
+    ipc: str = "private"
+    shm_bytes: int = 16 << 30
+    folders: tuple[str, ...] = ()
+    memlock_bytes: int = -1
+    nofile: int = 1048576
+    home: str = ""
+
+
+@dataclass(frozen=True)
 class Spec:
     """What a person or the plan wants of one engine. ``drain_timeout`` in seconds."""
 
@@ -112,16 +128,25 @@ class Spec:
     drain_timeout: int = 120
     unit_dir: str = "/etc/systemd/system"
     run_dir: str = "/run/idc-vllm"  # the RuntimeDirectory that the unit names
+    container: Container | None = None  # None: systemd runs it
 
     @property
     def unit(self) -> str:
-        """The systemd instance."""
-        return UNIT_NAME.replace("@", "@" + self.name)
+        """The systemd instance, or the container."""
+        return f"idc-vllm-{self.name}" if self.container else UNIT_NAME.replace("@", "@" + self.name)
+
+    @property
+    def log(self) -> Said:
+        """The command that shows all that the engine said."""
+        if self.container is None:
+            return Said(f"journalctl -u {self.unit}", f"journalctl -u {self.unit}")
+        return Said(f"docker logs {self.unit} (of the container before it: docker logs {self.unit}-before)",
+                    f"docker logs {self.unit}（之前的容器：docker logs {self.unit}-before）")
 
     @property
     def release_dir(self) -> str:
-        """The venv that ``current`` leads to."""
-        return f"{self.root}/releases/{self.release}"
+        """What ``current`` leads to: a venv, or for Docker the folder with the arguments of an image."""
+        return f"{self.root}/releases/{self.release}{'-docker' if self.container else ''}"
 
     @property
     def link(self) -> str:
@@ -267,8 +292,9 @@ def env_text(variables: Mapping[str, str], masked: bool = False) -> str:
     return "".join(lines)
 
 
-def files(spec: Spec, installed: str = "") -> tuple[File, ...]:
-    """All files of an engine in the order of writing. ``installed``: what the release holds (its list of packages).
+def files(spec: Spec, installed: str = "", container: str = "") -> tuple[File, ...]:
+    """All files of an engine in the order of writing. ``installed``: what the release holds (its list of packages);
+    ``container``: the description of its container, which stands for the unit's files.
 
     The digest comes last: it covers everything a running process depends on.
     """
@@ -278,12 +304,15 @@ def files(spec: Spec, installed: str = "") -> tuple[File, ...]:
     variables = environment(spec)
     unit = UNIT.format(user=spec.user, group=spec.group, root=spec.root, config_dir=spec.config_dir)
     stop = f"[Service]\nTimeoutStopSec={drain_s(spec) + STOP_MARGIN_S}\n"
-    texts = (
+    texts: tuple[tuple[str, str, str, str, int, str], ...] = (
         (f"{spec.unit_dir}/{UNIT_NAME}", unit, "root", "root", 0o644, unit),
         (f"{spec.unit_dir}/{spec.unit}.d/drain.conf", stop, "root", "root", 0o644, stop),
         (f"{folder}/config.yaml", yaml_text(config), "root", spec.group, 0o640, yaml_text(config)),
         (f"{folder}/env", env_text(variables), "root", "root", 0o600, env_text(variables, masked=True)),
     )
+    if container:
+        of_docker = (f"{folder}/{CONTAINER_FILE}", container, "root", "root", 0o644, container)
+        texts = (of_docker, *(row for row in texts if not row[0].startswith(spec.unit_dir)))
     whole = json.dumps([[row[1] for row in texts], spec.release_dir, installed])
     digest = hashlib.sha256(whole.encode("utf-8")).hexdigest() + "\n"
     return tuple(File(*row) for row in texts) + (

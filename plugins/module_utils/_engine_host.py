@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hands of vllm_service: looks at a host, writes an engine's files, drives its unit, asks it for a token.
+"""The hands of vllm_service: looks at a host, writes an engine's files, has it run, asks it for a token.
 
-What to do is decided in ``_engine``, ``_engine_life`` and ``_ready``; commands run through the runner that is passed in.
+What to do is decided in ``_engine``, ``_engine_life`` and ``_ready``; who runs it is ``_engine_systemd`` or ``_engine_docker``.
 Private to this collection.
 """
 from __future__ import annotations
@@ -13,63 +13,72 @@ import errno
 import grp
 import os
 import pwd
-import shutil
 import socket
 import time
 from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, Sequence
+from typing import Any, Callable, ContextManager, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils import _engine, _engine_options
 from ansible_collections.idc.llm.plugins.module_utils import _engine_files as disk
 from ansible_collections.idc.llm.plugins.module_utils import _engine_life as life
 from ansible_collections.idc.llm.plugins.module_utils._agent_watchdog import wait_drained
-from ansible_collections.idc.llm.plugins.module_utils._engine import File, Observed, Plan, Spec
+from ansible_collections.idc.llm.plugins.module_utils._engine import Container, File, Observed, Plan, Spec
+from ansible_collections.idc.llm.plugins.module_utils._engine_docker import SOCKET, Docker, check_container
 from ansible_collections.idc.llm.plugins.module_utils._engine_life import Good, Proof, Target
+from ansible_collections.idc.llm.plugins.module_utils._engine_runtime import Look, Runtime
+from ansible_collections.idc.llm.plugins.module_utils._engine_systemd import Runner, Systemd
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._http import Call, HttpFailure, send
 from ansible_collections.idc.llm.plugins.module_utils._journal import Fault, find_fault, tell
 from ansible_collections.idc.llm.plugins.module_utils._load import synthetic
 from ansible_collections.idc.llm.plugins.module_utils._probe import Probe, ask
-from ansible_collections.idc.llm.plugins.module_utils._ready import NotReady, Unit, World, confirm, wait_ready
+from ansible_collections.idc.llm.plugins.module_utils._ready import NotReady, World, confirm, wait_ready
 
-INSTALLED = "installed-requirements.txt"  # written last into a release: what it was made from
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-_SHOW = ("ActiveState", "SubState", "NRestarts", "NeedDaemonReload", "UnitFileState", "ActiveEnterTimestampMonotonic")
-Runner = Callable[[Sequence[str]], "tuple[int, str, str]"]
 
 
 class EngineHost:
-    """One host. ``run``: argv → (rc, stdout, stderr); ``dry``: check mode, nothing is changed, and no lock is taken."""
+    """One host. ``run``: argv → (rc, stdout, stderr); ``dry``: check mode, nothing is changed, and no lock is taken; ``docker``:
+    where the Docker daemon listens."""
 
-    def __init__(self, run: Runner, find_program: Callable[[str], str | None], dry: bool) -> None:
+    def __init__(self, run: Runner, find_program: Callable[[str], Optional[str]], dry: bool, docker: str = SOCKET) -> None:
         self._run = run
+        self._find_program = find_program
         self._dry = dry
-        self._systemctl = find_program("systemctl")
-        if not self._systemctl and not dry:
-            raise IdcError("IDC-ENG-010", tool="systemctl")
+        self._docker = docker
 
     def bring_up(self, spec: Spec, state: str, proof: Proof) -> dict[str, Any]:
         """Write, start or restart where needed, prove; the module's result.
 
         What does not become ready is taken back to what was proven last, and is an error all the same.
         """
+        there = self._runs_with(spec)
+        if there not in ("", _runs_by(spec)):
+            raise IdcError("IDC-ENG-006", field="runtime", seen=_runs_by(spec),
+                           wanted=f"{there}, with which this engine runs now; drain it and take it away (state absent) first")
+        check_container(spec)
+        self._runtime = self._runtime_of(spec)
         with self._alone(spec):
             return self._bring_up(spec, state, proof)
 
     def take_down(self, spec: Spec, state: str) -> dict[str, Any]:
         """Stop and disable; for drained once no request is left or the drain time is over; for absent also remove what is the
-        engine's own. ``told``: errors that are only warnings."""
+        engine's own. ``told``: errors that are only warnings. Who runs it is seen from its files."""
+        if self._runs_with(spec):
+            docker = self._runs_with(spec) == "docker"
+            spec = dataclasses.replace(spec, container=(spec.container or Container()) if docker else None)
+        self._runtime = self._runtime_of(spec)
         with self._alone(spec):
             return self._take_down(spec, state)
 
     def _bring_up(self, spec: Spec, state: str, proof: Proof) -> dict[str, Any]:
         spec, unchecked = self._validated(spec)
         pending = self._not_yet(spec) + unchecked
-        wanted = _engine.files(spec, disk.sha256(f"{spec.release_dir}/{INSTALLED}"))
+        wanted = _engine.files(spec, self._runtime.made_of(spec), self._runtime.description(spec))
         stale = [file for file in wanted if not disk.same(file)]
         link_before = disk.link_target(spec.link)
-        show = self._show(spec)
-        observed = self._observed(spec, show, any(file.path.startswith(spec.unit_dir) for file in stale))
+        look = self._runtime.look(spec)
+        observed = _observed(look, any(file.path.startswith(spec.unit_dir) for file in stale))
         plan = _engine.decide(state, observed, wanted[-1].text.strip())
         if plan.action in ("start", "restart"):
             pending += self._port_trouble(spec, running=plan.action == "restart")
@@ -84,7 +93,7 @@ class EngineHost:
         asked = proof.wait and not _engine.option(spec.config, "headless", False)
         new = Good(spec.release_dir, life.target(spec, proof.model), wanted)
         good = life.read_good(disk.read(life.good_path(spec)))
-        kill = plan.action == "restart" and self._deaf(spec, show, observed)
+        kill = plan.action == "restart" and self._deaf(spec, look)
         self._put(spec, new)
         try:
             self._apply(spec, plan, kill)
@@ -102,11 +111,10 @@ class EngineHost:
     def _go_back(self, spec: Spec, good: Good, proof: Proof, failure: IdcError) -> IdcError:
         """Put the last good configuration back, start and prove it; the error that says both."""
         try:
-            program = f"{good.release_dir}/bin/vllm"
-            if not os.path.exists(program):
-                raise IdcError("IDC-ENG-001", release=os.path.basename(good.release_dir), path=program)
-            show = self._show(spec)
-            kill = self._deaf(spec, show, self._observed(spec, show, False))
+            lost = self._runtime.lost(good)
+            if lost:
+                raise lost
+            kill = self._deaf(spec, self._runtime.look(spec))
             self._put(spec, good)
             self._apply(spec, Plan("restart", None, True), kill)
             self._prove(spec, good.target, proof, "restart")
@@ -115,19 +123,15 @@ class EngineHost:
         return life.went_back(spec, good, failure, None)
 
     def _take_down(self, spec: Spec, state: str) -> dict[str, Any]:
-        show = self._show(spec)
-        observed = self._observed(spec, show, False)
-        plan = _engine.decide(state, observed)
+        look = self._runtime.look(spec)
+        plan = _engine.decide(state, _observed(look, False))
         drain = self._drain(spec, plan) if state == "drained" else {}
-        own = [f"{spec.config_dir}/{spec.name}", os.path.dirname(spec.link), f"{spec.unit_dir}/{spec.unit}.d"]
+        own = [f"{spec.config_dir}/{spec.name}", os.path.dirname(spec.link), *self._runtime.own(spec)]
         gone = [path for path in own if os.path.lexists(path)] if state == "absent" else []
         if not self._dry:
-            self._apply(spec, plan, kill=plan.action == "stop" and self._deaf(spec, show, observed))
-            for path in gone:
-                shutil.rmtree(path)
+            self._apply(spec, plan, kill=plan.action == "stop" and self._deaf(spec, look))
             if gone:
-                self._systemd("daemon-reload")
-                self._run([str(self._systemctl), "reset-failed", spec.unit])  # nothing to reset is fine
+                self._runtime.forget(spec, gone)
         changed = bool(gone) or plan.action != "none" or plan.enable is not None
         diff = [disk.entry(path, "present\n", "absent\n") for path in gone]
         return {"changed": changed, "action": plan.action, "diff": diff, "pending": [], "changed_files": gone, **drain}
@@ -151,14 +155,6 @@ class EngineHost:
 
     # --- looking -----------------------------------------------------------------------------------------------
 
-    def _show(self, spec: Spec) -> dict[str, str]:
-        """systemd's properties of the unit; empty where systemd is not there yet."""
-        if not self._systemctl:
-            return {}
-        rc, out, _err = self._run([self._systemctl, "show", spec.unit, "--property=" + ",".join(_SHOW)])
-        pairs = (line.partition("=") for line in out.splitlines()) if rc == 0 else ()
-        return {key: value for key, _sign, value in pairs}
-
     def _not_yet(self, spec: Spec) -> list[str]:
         """What is missing to start; outside check mode the first of them is raised."""
         found = []
@@ -167,9 +163,9 @@ class EngineHost:
                 lookup(name)
             except KeyError:
                 found.append(IdcError("IDC-ENG-012", name=name))
-        program = f"{spec.release_dir}/bin/vllm"
-        if not os.path.exists(program):
-            found.append(IdcError("IDC-ENG-001", release=spec.release, path=program))
+        missing = self._runtime.missing(spec)
+        if missing:
+            found.append(missing)
         model = str(_engine.option(spec.config, "model", ""))
         if model.startswith("/") and not os.path.exists(model):
             found.append(IdcError("IDC-ENG-002", path=model))
@@ -182,10 +178,10 @@ class EngineHost:
 
         Options that the release does not understand are an error in check mode too: no later task mends them.
         """
-        if not os.path.exists(f"{spec.release_dir}/bin/vllm"):
+        if self._runtime.missing(spec):
             missing = IdcError("IDC-ENG-017", engine=spec.name, release=spec.release)
             return spec, [missing.text().what] if self._dry else []  # else _not_yet says that there is no release
-        path = f"{spec.release_dir}/{_engine_options.FILE}"
+        path = self._runtime.arguments(spec)
         try:
             arguments = _engine_options.parse_arguments(disk.read(path), path)
         except IdcError as error:
@@ -221,24 +217,25 @@ class EngineHost:
             raise found[0]
         return [error.text().what for error in found]
 
-    def _observed(self, spec: Spec, show: dict[str, str], unit_files: bool) -> Observed:
-        """What is there, for ``decide``. ``unit_files``: one of them is not as wanted."""
-        return Observed(
-            active=show.get("ActiveState", "inactive"),
-            enabled=show.get("UnitFileState") == "enabled",
-            unit_differs=unit_files or show.get("NeedDaemonReload") == "yes",
-            running_digest=disk.read(f"{spec.run_dir}/{spec.name}/digest").strip(),
-        )
+    def _runs_with(self, spec: Spec) -> str:
+        """systemd or docker, by the files that are there; "" where there are none."""
+        folder = f"{spec.config_dir}/{spec.name}"
+        if os.path.exists(f"{folder}/{_engine.CONTAINER_FILE}"):
+            return "docker"
+        return "systemd" if os.path.exists(f"{folder}/config.yaml") else ""
 
-    def _deaf(self, spec: Spec, show: dict[str, str], observed: Observed) -> bool:
+    def _runtime_of(self, spec: Spec) -> Runtime:
+        return Docker(self._dry, self._docker) if spec.container else Systemd(self._run, self._find_program, self._dry)
+
+    def _deaf(self, spec: Spec, look: Look) -> bool:
         """Whether it runs and nobody listens on its port: it loads, so it ignores SIGTERM, and serves nobody.
 
         Asked before its files are written, and only where it runs with the files that are there: else its port is not known.
         """
         folder = f"{spec.config_dir}/{spec.name}"
         config = life.on_disk(disk.read(f"{folder}/config.yaml"))
-        known = observed.running_digest and observed.running_digest == disk.read(f"{folder}/digest").strip()
-        if not known or observed.active != "active" or show.get("SubState") != "running" or config.get("headless"):
+        known = look.digest and look.digest == disk.read(f"{folder}/digest").strip()
+        if not known or (look.unit.active, look.unit.sub) != ("active", "running") or config.get("headless"):
             return False
         host, port = _engine.endpoint(config)
         try:
@@ -250,11 +247,8 @@ class EngineHost:
             return False
 
     def _fault(self, spec: Spec, since: float) -> Fault:
-        """What the engine's journal since a time (seconds since 1970) says of a death."""
-        command = ["journalctl", "--unit", spec.unit, "--output", "cat", "--no-pager", "--lines", "2000",
-                   "--since", f"@{int(since)}"]
-        rc, out, _err = self._run(command)
-        return find_fault(out.splitlines(), spec.api_key) if rc == 0 else Fault("", "")
+        """What the engine's log since a time (seconds since 1970) says of a death."""
+        return find_fault(self._runtime.log(spec, since), spec.api_key)
 
     # --- doing --------------------------------------------------------------------------------------------------
 
@@ -274,36 +268,20 @@ class EngineHost:
             disk.write(file)
         except OSError as error:
             detail = error.strerror or str(error)
-            raise IdcError("IDC-ENG-011", command=f"writing {file.path}", rc=error.errno, detail=detail, unit=spec.unit) from error
+            raise IdcError("IDC-ENG-011", command=f"writing {file.path}", rc=error.errno, detail=detail, log=spec.log) from error
 
     def _apply(self, spec: Spec, plan: Plan, kill: bool = False) -> None:
-        """Carry out a plan. ``kill``: with SIGKILL for the whole group, because it takes no SIGTERM; every other stop is ended by
-        systemd after the drain time and a margin."""
-        if plan.reload:
-            self._systemd("daemon-reload")
-        if plan.enable is not None:
-            self._systemd("enable" if plan.enable else "disable", spec.unit)
+        """Carry out a plan, and remember when."""
         self._since = time.time()
         self._began = time.monotonic()
-        if kill:  # the stop comes first: a unit that is being stopped is not restarted by systemd
-            self._systemd("stop", "--no-block", spec.unit)
-            self._run([str(self._systemctl), "kill", "--signal=SIGKILL", spec.unit])  # it may have ended by now
-        if plan.action != "none":
-            self._systemd(plan.action, spec.unit)
-
-    def _systemd(self, *words: str) -> None:
-        rc, out, err = self._run([str(self._systemctl), *words])
-        if rc != 0:
-            detail = " ".join((err or out).split())[:400]
-            raise IdcError("IDC-ENG-011", command=" ".join(("systemctl",) + words), rc=rc, detail=detail,
-                           unit=words[-1])
+        self._runtime.apply(spec, plan, kill)
 
     def _prove(self, spec: Spec, target: Target, proof: Proof, action: str) -> dict[str, Any]:
         """The probe's values (and how long a start took), or the error with the reason from the journal."""
         probe = Probe(target.url, target.model, target.api_key, timeout=proof.probe_timeout)
         warmed: list[int] = []
         world = World(
-            unit=lambda: _unit(self._show(spec)),
+            unit=lambda: self._runtime.look(spec).unit,
             healthy=lambda: _healthy(target.url),
             ask=lambda: ask(probe),
             clock=time.monotonic,
@@ -324,8 +302,9 @@ class EngineHost:
             if isinstance(error, IdcError) and action == "none":
                 code = "IDC-ENG-009"
             last = error.last if isinstance(error, NotReady) else error.render()
-            raise IdcError(code, engine=spec.name, unit=spec.unit, timeout=proof.ready_timeout, last=last,
-                           reason=tell(fault, proof.memory), fault=fault.kind, probe=getattr(error, "code", "")) from error
+            raise IdcError(code, engine=spec.name, keeper="Docker" if spec.container else "systemd", log=spec.log,
+                           timeout=proof.ready_timeout, last=last, reason=tell(fault, proof.memory), fault=fault.kind,
+                           probe=getattr(error, "code", "")) from error
 
 
 def _warm(probe: Probe, lengths: Sequence[int], end: float, warmed: list[int]) -> None:
@@ -345,14 +324,13 @@ def _has_weights(model: str) -> bool:
     return not os.path.isdir(model) or any(name.endswith(WEIGHTS) for name in os.listdir(model))
 
 
-def _unit(show: dict[str, str]) -> Unit:
-    entered = int(show.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
-    return Unit(
-        show.get("ActiveState", "inactive"),
-        show.get("SubState", "dead"),
-        int(show.get("NRestarts") or 0),
-        time.monotonic() - entered,
-    )
+def _runs_by(spec: Spec) -> str:
+    return "docker" if spec.container else "systemd"
+
+
+def _observed(look: Look, unit_files: bool) -> Observed:
+    """What is there, for ``decide``. ``unit_files``: one of them is not as wanted."""
+    return Observed(look.unit.active, look.enabled, unit_files or look.unread, look.digest)
 
 
 def _healthy(url: str) -> bool:

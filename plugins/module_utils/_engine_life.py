@@ -104,7 +104,7 @@ def way_back(good: Good, wanted: Sequence[File], spec: Spec, failure: IdcError) 
 def went_back(spec: Spec, good: Good, failure: IdcError, second: Optional[IdcError]) -> IdcError:
     """The error that says both: what the new configuration ended with, and what became of the old one."""
     release = good.release_dir.rpartition("/")[2]
-    details = dict(failure.details, engine=spec.name, unit=spec.unit, first=_what(failure), release=release,
+    details = dict(failure.details, engine=spec.name, log=spec.log, first=_what(failure), release=release,
                    rolled_back=second is None)
     if second is None:
         return IdcError("IDC-ENG-018", **details)

@@ -586,37 +586,37 @@ CATALOGUE: dict[str, Entry] = {
     "IDC-ENG-007": Entry(
         en=Text(
             "The engine {engine} died while starting: {reason}.",
-            "systemd keeps trying, and each try will end the same way until the cause is gone.",
-            "Mend that and run again; the whole story: journalctl -u {unit}.",
+            "{keeper} keeps trying, and each try will end the same way until the cause is gone.",
+            "Mend that and run again; the whole story: {log}.",
         ),
         zh=Text(
             "引擎 {engine} 在启动时退出：{reason}。",
-            "systemd 会不断重试，但原因消除前每次结果都一样。",
-            "请解决后重新运行；完整日志：journalctl -u {unit}。",
+            "{keeper} 会不断重试，但原因消除前每次结果都一样。",
+            "请解决后重新运行；完整日志：{log}。",
         ),
     ),
     "IDC-ENG-008": Entry(
         en=Text(
             "The engine {engine} is up but gave no token ({timeout} s are allowed): {last} Last in its journal: {reason}.",
             "It may still be loading, or it hangs.",
-            "If it is loading, raise vllm_ready_timeout_s; else read journalctl -u {unit}.",
+            "If it is loading, raise vllm_ready_timeout_s; else read {log}.",
         ),
         zh=Text(
             "引擎 {engine} 已启动但没有给出任何 token（允许 {timeout} 秒）：{last} 日志最后一条：{reason}。",
             "它可能仍在加载，也可能已挂起。",
-            "若仍在加载，请调大 vllm_ready_timeout_s；否则查看 journalctl -u {unit}。",
+            "若仍在加载，请调大 vllm_ready_timeout_s；否则查看 {log}。",
         ),
     ),
     "IDC-ENG-009": Entry(
         en=Text(
             "The engine {engine} runs but does not answer: {last} Last in its journal: {reason}.",
             "Nothing in its configuration changed, so it was left as it is.",
-            "Read journalctl -u {unit}; restart it with state restarted when no request is worth keeping.",
+            "Read {log}; restart it with state restarted when no request is worth keeping.",
         ),
         zh=Text(
             "引擎 {engine} 在运行但没有应答：{last} 日志最后一条：{reason}。",
             "其配置没有变化，因此保持原状。",
-            "查看 journalctl -u {unit}；若没有需要保留的请求，可用 state restarted 重启。",
+            "查看 {log}；若没有需要保留的请求，可用 state restarted 重启。",
         ),
     ),
     "IDC-ENG-010": Entry(
@@ -635,12 +635,12 @@ CATALOGUE: dict[str, Entry] = {
         en=Text(
             "{command} ended with code {rc}: {detail}.",
             "The engine is not in the state that was asked for.",
-            "Mend that and run again; see also journalctl -u {unit}.",
+            "Mend that and run again; see also {log}.",
         ),
         zh=Text(
             "{command} 以代码 {rc} 结束：{detail}。",
             "引擎未达到要求的状态。",
-            "请解决后重新运行；另见 journalctl -u {unit}。",
+            "请解决后重新运行；另见 {log}。",
         ),
     ),
     "IDC-ENG-012": Entry(
@@ -686,19 +686,19 @@ CATALOGUE: dict[str, Entry] = {
         en=Text("What was wanted of the engine {engine} did not work, and its last good configuration runs again. {first}",
                 "The files, the key and the release {release} that gave a token last were put back and gave one now.",
                 "Mend the cause and run again: each run tries what is wanted anew, and the engine answers nobody meanwhile; drain it at the "
-                "gateways first. The whole story: journalctl -u {unit}."),
+                "gateways first. The whole story: {log}."),
         zh=Text("引擎 {engine} 的新配置不可用，已恢复运行上一次可用的配置。{first}",
                 "上一次给出过 token 的文件、密钥和版本 {release} 已放回，并且刚刚再次给出了 token。",
-                "请排除原因后重新运行：每次运行都会重新尝试新配置，期间该引擎不应答；请先在网关上排空它。完整日志：journalctl -u {unit}。")),
+                "请排除原因后重新运行：每次运行都会重新尝试新配置，期间该引擎不应答；请先在网关上排空它。完整日志：{log}。")),
     "IDC-ENG-019": Entry(
         en=Text("What was wanted of the engine {engine} did not work, and its last good configuration does not run either. {first} "
                 "Then, with release {release}: {second}",
                 "The engine gives no answers. Both fail, so the cause is likely outside its configuration: the cards, the driver, the store, "
                 "a full disk.",
-                "Look there first (playbooks/status.yml, nvidia-smi, df -h), then at journalctl -u {unit}; run again when it is mended."),
+                "Look there first (playbooks/status.yml, nvidia-smi, df -h), then at {log}; run again when it is mended."),
         zh=Text("引擎 {engine} 的新配置不可用，上一次可用的配置也无法运行。{first} 随后使用版本 {release}：{second}",
                 "引擎没有应答。两者都失败，原因很可能不在其配置：GPU、驱动、模型库或磁盘已满。",
-                "请先检查这些（playbooks/status.yml、nvidia-smi、df -h），再看 journalctl -u {unit}；排除后重新运行。")),
+                "请先检查这些（playbooks/status.yml、nvidia-smi、df -h），再看 {log}；排除后重新运行。")),
     "IDC-ENG-020": Entry(
         en=Text("Another run is at work on the engine {engine}: process {pid} holds {path}.",
                 "Two at once would write over each other and restart it twice.",
@@ -717,6 +717,23 @@ CATALOGUE: dict[str, Entry] = {
                 "Drain it at the gateways first, raise vllm_drain_timeout_s, or stop it with state stopped where no request is worth keeping."),
         zh=Text("引擎 {engine} 在 {timeout} 秒后仍未空闲：{seen}。", "保持其运行：它的 shutdown-timeout 为 0，停止会立即中断这些请求。",
                 "请先在网关上排空它，调大 vllm_drain_timeout_s；若请求都不需要保留，可用 state stopped 停止。")),
+    "IDC-ENG-023": Entry(
+        en=Text("{python} on this host has no Docker SDK ({detail}).", "Engines with runtime docker are driven through it.",
+                "Install python3-docker, or let the role vllm do it (--tags vllm_install); where Ansible uses another Python there "
+                "(ansible_python_interpreter), the SDK belongs to that one."),
+        zh=Text("本机的 {python} 没有 Docker SDK（{detail}）。", "runtime 为 docker 的引擎通过它来管理。",
+                "请安装 python3-docker，或由 vllm 角色安装（--tags vllm_install）；若 Ansible 在该主机使用另一个 Python（ansible_python_interpreter），"
+                "SDK 须装在那个 Python 中。")),
+    "IDC-ENG-024": Entry(
+        en=Text("The Docker daemon does not answer at {socket}: {detail}.", "Engines with runtime docker run there.",
+                "Start it (systemctl enable --now docker), and let the play become root, who may talk to it."),
+        zh=Text("Docker 守护进程在 {socket} 没有应答：{detail}。", "runtime 为 docker 的引擎由它运行。",
+                "请启动它（systemctl enable --now docker），并让 play 以 root 身份运行。")),
+    "IDC-ENG-025": Entry(
+        en=Text("The image {image} is not on this host.", "Nothing is pulled: what runs here was carried in and checked.",
+                "Name its archive in vllm_image_archive and run the role's install stage (--tags vllm_install), or docker load it."),
+        zh=Text("本机没有镜像 {image}。", "不会拉取任何镜像：这里运行的都是带入并经过检查的。",
+                "请在 vllm_image_archive 中指定其归档并运行角色的安装阶段（--tags vllm_install），或用 docker load 载入。")),
     # PROBE: the request that proves a token
     "IDC-PROBE-001": Entry(
         en=Text(

@@ -2,12 +2,12 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One vLLM engine as a systemd service: its files, its state, and the proof that it answers."""
+"""One vLLM engine as a systemd service or a container: its files, its state, and the proof that it answers."""
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vllm_service
-short_description: Configure, start and prove one vLLM engine under systemd
+short_description: Configure, start and prove one vLLM engine under systemd or Docker
 version_added: "0.1.0"
 author:
   - The idc.llm founders (@idc-llm)
@@ -34,6 +34,10 @@ description:
     neither waits nor hinders.
   - An unchanged running engine is asked for a token once. If none comes, the module fails and leaves the engine as it
     is.
+  - With O(runtime=docker) the engine is the container C(idc-vllm-NAME); C(container.json) stands for the unit, and the
+    container's log for the journal. A changed engine is a new container; the one before it stays, stopped, for its log
+    (C(idc-vllm-NAME-before)). Nothing is ever pulled. C(docker inspect) shows the environment, the key too, to root and
+    members of the group C(docker).
   - In check mode a host on which nothing is installed yet is no error; RV(pending) says what is not there yet.
 extends_documentation_fragment:
   - idc.llm._common
@@ -58,8 +62,47 @@ options:
     choices: [started, stopped, drained, restarted, absent]
     default: started
   release:
-    description: Installed release to run, a folder under C(releases) in O(root). Needed to start.
+    description:
+      - Installed release to run, a folder under C(releases) in O(root). Needed to start.
+      - With O(runtime=docker) the name of the release that O(image) holds; its list of arguments lies in
+        C(releases/RELEASE-docker), named by the image's id.
     type: str
+  runtime:
+    description:
+      - Who runs the engine. V(docker) needs a daemon here, and the Docker SDK for Python (C(python3-docker) 5.0 or newer).
+      - An engine that is there is taken down with its own, whatever stands here; a start with the other one is refused.
+    type: str
+    choices: [systemd, docker]
+    default: systemd
+  image:
+    description:
+      - Image that is on the host, with C(vllm) on its C(PATH); its entrypoint does not matter. By a digest, an id, or a
+        tag other than C(latest). Needed to start with O(runtime=docker).
+    type: str
+  folders:
+    description:
+      - Folders of the host that the container may read, at their own paths. Empty means C(model) of O(config).
+      - Name the mount point of the models. The daemon does not try again where a folder is not there at boot.
+    type: list
+    elements: path
+    default: []
+  ipc:
+    description: Whether the container has a C(/dev/shm) of its own or the host's.
+    type: str
+    choices: [private, host]
+    default: private
+  limit_memlock:
+    description: Bytes that a container's processes may lock in memory, as RDMA does; V(-1) for no limit.
+    type: int
+    default: -1
+  limit_nofile:
+    description: Files that a container's processes may have open.
+    type: int
+    default: 1048576
+  shm_size:
+    description: Size of a private C(/dev/shm), in bytes or with a unit, such as V(16g). Only what is used takes memory.
+    type: bytes
+    default: 16g
   config:
     description:
       - Options of C(vllm serve), by their dashed names without the leading dashes. Needed to start.
@@ -96,7 +139,7 @@ options:
     type: path
     default: /etc/idc_llm/engines
   user:
-    description: User that the engine runs as; its home is under C(/var/lib).
+    description: User that the engine runs as; its home, also of the caches of a container, is under C(/var/lib).
     type: str
     default: vllm
   group:
@@ -160,6 +203,19 @@ EXAMPLES = r"""
     name: deepseek-blue-0
     state: drained
     drain_timeout: 600
+
+- name: Run one engine as a container
+  idc.llm.vllm_service:
+    name: deepseek-blue-0
+    runtime: docker
+    image: vllm/vllm-openai:v0.33.0
+    folders: [/var/lib/idc_llm/store]
+    release: "0.33.0"
+    config:
+      model: /var/lib/idc_llm/store/deepseek-ai/DeepSeek-R1/abc
+      served-model-name: deepseek
+      host: 10.0.0.11
+      port: 8000
 
 - name: Take an engine away
   idc.llm.vllm_service:
@@ -261,7 +317,7 @@ error:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.idc.llm.plugins.module_utils._engine import Spec, check
+from ansible_collections.idc.llm.plugins.module_utils._engine import Container, Spec, check
 from ansible_collections.idc.llm.plugins.module_utils._engine_host import EngineHost
 from ansible_collections.idc.llm.plugins.module_utils._engine_life import WARMUP, Proof
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
@@ -270,6 +326,13 @@ ARGUMENTS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["started", "stopped", "drained", "restarted", "absent"], "default": "started"},
     "release": {"type": "str"},
+    "runtime": {"type": "str", "choices": ["systemd", "docker"], "default": "systemd"},
+    "image": {"type": "str"},
+    "folders": {"type": "list", "elements": "path", "default": []},
+    "ipc": {"type": "str", "choices": ["private", "host"], "default": "private"},
+    "limit_memlock": {"type": "int", "default": -1},
+    "limit_nofile": {"type": "int", "default": 1048576},
+    "shm_size": {"type": "bytes", "default": "16g"},
     "config": {"type": "dict", "default": {}},
     "environment": {"type": "dict", "default": {}},
     "api_key": {"type": "str", "no_log": True},
@@ -294,6 +357,8 @@ def main() -> None:
     """Read the arguments, observe, decide, apply, prove, report."""
     module = AnsibleModule(argument_spec=ARGUMENTS, required_if=REQUIRED_IF, supports_check_mode=True)
     given = module.params
+    container = Container(given["image"] or "", given["ipc"], int(given["shm_size"]), tuple(given["folders"]),
+                          given["limit_memlock"], given["limit_nofile"])
     spec = Spec(
         name=given["name"],
         release=given["release"] or "",
@@ -306,6 +371,7 @@ def main() -> None:
         user=given["user"],
         group=given["group"],
         drain_timeout=given["drain_timeout"],
+        container=container if given["runtime"] == "docker" else None,
     )
     host = EngineHost(module.run_command, module.get_bin_path, dry=module.check_mode)
     try:

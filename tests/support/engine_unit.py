@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.idc.llm.plugins.module_utils._engine import Spec
-from ansible_collections.idc.llm.plugins.module_utils._engine_host import INSTALLED, EngineHost
+from ansible_collections.idc.llm.plugins.module_utils._engine_host import EngineHost
 from ansible_collections.idc.llm.plugins.module_utils._engine_life import Proof
+from ansible_collections.idc.llm.plugins.module_utils._engine_systemd import INSTALLED
 
 from tests.support.openai_server import KEY, MODEL, Server
 

@@ -19,7 +19,7 @@ from tests.support.watched_engine import Double
 
 SPEC = Spec("tiny", "1.0", {"model": "/m", "host": "10.0.0.1", "port": 8001}, {"A": "1"}, "key-0123456789")
 GOOD = Good(SPEC.release_dir, life.target(SPEC, ""), _engine.files(SPEC))
-DIED = IdcError("IDC-ENG-007", engine="tiny", reason="r", unit="u")
+DIED = IdcError("IDC-ENG-007", engine="tiny", reason="r", keeper="systemd", log="l")
 
 
 def test_the_copy_comes_back_whole():
@@ -59,7 +59,7 @@ def test_there_is_a_way_back_to_what_differs(change, expected):
 @pytest.mark.parametrize(("probe", "expected"), [("IDC-PROBE-001", True), ("IDC-PROBE-008", False)])
 def test_what_was_left_as_it_is_goes_back_only_where_nobody_listens(probe, expected):
     wanted = dataclasses.replace(SPEC, release="2.0")
-    missed = IdcError("IDC-ENG-009", engine="tiny", last="l", reason="r", unit="u", probe=probe)
+    missed = IdcError("IDC-ENG-009", engine="tiny", last="l", reason="r", log="l", probe=probe)
     assert life.way_back(GOOD, _engine.files(wanted), wanted, missed) is expected
 
 

@@ -14,8 +14,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils._engine_host import INSTALLED, EngineHost
+from ansible_collections.idc.llm.plugins.module_utils._engine_host import EngineHost
 from ansible_collections.idc.llm.plugins.module_utils._engine_life import Proof
+from ansible_collections.idc.llm.plugins.module_utils._engine_systemd import INSTALLED
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 from tests.support.engine_unit import DIES, SERVES, Systemd, make_spec
@@ -255,7 +256,7 @@ def test_stopped_and_absent(spec):
 
 def test_a_host_without_systemd(spec):
     with pytest.raises(IdcError, match="IDC-ENG-010"):
-        EngineHost(Systemd(spec), lambda name: None, dry=False)
+        EngineHost(Systemd(spec), lambda name: None, dry=False).bring_up(spec, "started", Proof())
     host = EngineHost(Systemd(spec), lambda name: None, dry=True)
     told = host.bring_up(spec, "started", Proof())
     assert told["action"] == "start"
