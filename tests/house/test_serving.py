@@ -76,21 +76,21 @@ def test_a_changed_option_restarts_one_engine_after_the_other_and_cuts_nothing(f
     assert engines_at_work(on, fleet) == after
 
 
-def test_a_release_that_fails_after_its_check_is_put_back_and_nobody_notices(fleet, on, with_deployment):
-    """The options are fine for vLLM's parser; the model itself refuses the context, 15 s later."""
+def test_a_configuration_that_dies_while_it_loads_is_put_back_and_nobody_notices(fleet, on, with_deployment):
+    """The option is fine for vLLM's parser; that not one prompt fits in so small a KV cache comes out half a minute later."""
     before = engines_at_work(on, fleet)
     with Load(fleet) as load:
-        run = playbook("site.yml", "--tags", "vllm", *with_deployment(max_model_len=100000, engine_args={"max-num-seqs": 24}))
+        run = playbook("site.yml", "--tags", "vllm", *with_deployment(engine_args={"kv-cache-memory-bytes": "16K"}))
     print(load.said("a configuration that dies while it loads"))
     assert run.rc != 0
-    assert "IDC-ENG-018" in run.output and "max_model_len" in run.output, run.output[-4000:]
+    assert "IDC-ENG-018" in run.output and "KV cache" in run.output, run.output[-4000:]
     assert load.problems == [] and len(load.requests) > 20
     after = engines_at_work(on, fleet)
     names = sorted(before)
     assert after[names[0]][0] != before[names[0]][0] and after[names[1]] == before[names[1]]  # the second was never touched
     assert all(token(on(engine["host"]), engine) for engine in fleet.plan["engines"])
     config = on("node1").check_output("cat /etc/idc_llm/engines/%s/config.yaml", names[0])
-    assert "max-model-len: 512" in config
+    assert 'kv-cache-memory-bytes: "64M"' in config
     assert " down;" not in on("gateways").check_output("cat /etc/nginx/idc_llm/upstreams.conf")
 
 
@@ -98,7 +98,7 @@ def test_an_option_that_vllm_does_not_have_is_refused_before_anything_is_touched
     before = engines_at_work(on, fleet)
     run = playbook("site.yml", "--tags", "vllm", *with_deployment(engine_args={"max-num-seq": 24}))
     assert run.rc != 0 and "max-num-seqs" in run.output and "IDC-ENG-015" in run.output, run.output[-3000:]
-    assert run.total("changed") <= 3  # the plan, kept on the controller and on each host
+    assert run.total("changed") <= 4  # the plan, kept on the controller and on each host
     assert engines_at_work(on, fleet) == before
 
 
@@ -114,15 +114,15 @@ def test_an_engine_whose_core_hangs_is_started_anew_by_its_watchdog(fleet, on):
     pid = core(node, engine["name"])
     assert pid, "no core process found"
     assert token(node, engine)
-    before = restarts_by_watchdog(node, engine["name"])
+    before, work = restarts_by_watchdog(node, engine["name"]), engines_at_work(on, fleet)[engine["name"]]
     with Load(fleet) as load:
         node.check_output("kill -STOP %s", pid)
         began = time.monotonic()
         assert node.run("curl -sf -m 5 http://%s:%s/health", engine["address"], str(engine["port"])).rc == 0  # so it says
-        assert wait_for(lambda: core(node, engine["name"]) not in (pid, None), 150, 1), node.check_output(
+        assert wait_for(lambda: engines_at_work(on, fleet)[engine["name"]] != work, 150, 1), node.check_output(
             "journalctl -u idc-vllm-watchdog@%s -n 30 --no-pager", engine["name"])
         found = time.monotonic() - began
-        assert wait_for(lambda: token(node, engine), 150, 1)
+        assert wait_for(lambda: token(node, engine), 200, 1)
         print(f"the hang was ended after {found:.0f} s, the next token came after {time.monotonic() - began:.0f} s")
     print(load.said("a hung core"))
     complete = [request for request in load.requests if not request.problem]
