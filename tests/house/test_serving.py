@@ -91,7 +91,7 @@ def test_a_configuration_that_dies_while_it_loads_is_put_back_and_nobody_notices
     assert all(token(on(engine["host"]), engine) for engine in fleet.plan["engines"])
     config = on("node1").check_output("cat /etc/idc_llm/engines/%s/config.yaml", names[0])
     assert 'kv-cache-memory-bytes: "64M"' in config
-    assert " down;" not in on("gateways").check_output("cat /etc/nginx/idc_llm/upstreams.conf")
+    assert " down; #" not in on("gateways").check_output("cat /etc/nginx/idc_llm/upstreams.conf")
 
 
 def test_an_option_that_vllm_does_not_have_is_refused_before_anything_is_touched(fleet, on, with_deployment):
