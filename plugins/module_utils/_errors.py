@@ -656,15 +656,23 @@ CATALOGUE: dict[str, Entry] = {
         ),
     ),
     "IDC-ENG-013": Entry(
-        en=Text("vLLM {release} is not installed on {host}, and {folder}/requirements.txt does not list it.",
-                "Wanted there: a line vllm=={release}, and the wheels beside it.",
-                "Fill the folder with script/wheels on a connected machine, carry it over and name it in idc_llm_sources.wheels."),
-        zh=Text("{host} 上没有安装 vLLM {release}，{folder}/requirements.txt 中也没有列出。",
-                "应有一行 vllm=={release}，旁边放着 wheel 包。",
-                "请在联网机器上用 script/wheels 填充该目录并带过来，再写入 idc_llm_sources.wheels。")),
+        en=Text("vLLM {release} is not installed on {host}, and {list} does not offer it.",
+                "Wanted there: a line vllm==… of that version, and for wheels in a folder the files beside it.",
+                "Fill a folder with script/wheels on a connected machine, carry it over and name it in idc_llm_sources.wheels; or name "
+                "an index (pip, pip_list) or an archive (archive, archive_sha256) there."),
+        zh=Text("{host} 上没有安装 vLLM {release}，{list} 中也没有提供。",
+                "应有一行该版本的 vllm==…；若用 wheel 目录，文件应放在旁边。",
+                "请在联网机器上用 script/wheels 填充目录并带过来，再写入 idc_llm_sources.wheels；或在其中指定索引（pip、pip_list）"
+                "或归档（archive、archive_sha256）。")),
     "IDC-ENG-014": Entry(
-        en=Text("{python} on {host} is Python {seen}.", "vLLM needs {wanted} or newer.", "Install a newer one and name it in vllm_python."),
-        zh=Text("{host} 上的 {python} 是 Python {seen}。", "vLLM 需要 {wanted} 或更新。", "请安装更新的 Python 并写入 vllm_python。")),
+        en=Text("{python} on {host} is {seen}.", "vLLM needs Python {wanted} or newer.",
+                "Install a newer one and name it in vllm_python, or in vllm_pythons for this release alone. Ubuntu 22.04 has 3.10: put "
+                "python3.11 and python3.11-venv (universe) into vllm_packages and /usr/bin/python3.11 into vllm_python, or carry in an archive "
+                "made with a Python that lies at the same path on these hosts."),
+        zh=Text("{host} 上的 {python}：{seen}。", "vLLM 需要 Python {wanted} 或更新。",
+                "请安装更新的 Python 并写入 vllm_python，或只为该版本写入 vllm_pythons。Ubuntu 22.04 自带 3.10：请把 python3.11 和 "
+                "python3.11-venv（universe）写入 vllm_packages，把 /usr/bin/python3.11 写入 vllm_python；或带入一个归档，"
+                "其 Python 在这些主机上位于同一路径。")),
     "IDC-ENG-015": Entry(
         en=Text("{count} of the settings of the engine {engine} are wrong for vLLM {version}: {problems}.",
                 "It would end at its start, run as if they had not been said, or run badly; nothing was changed.",
@@ -717,6 +725,41 @@ CATALOGUE: dict[str, Entry] = {
                 "Drain it at the gateways first, raise vllm_drain_timeout_s, or stop it with state stopped where no request is worth keeping."),
         zh=Text("引擎 {engine} 在 {timeout} 秒后仍未空闲：{seen}。", "保持其运行：它的 shutdown-timeout 为 0，停止会立即中断这些请求。",
                 "请先在网关上排空它，调大 vllm_drain_timeout_s；若请求都不需要保留，可用 state stopped 停止。")),
+    "IDC-ENG-026": Entry(
+        en=Text("Release {release} on {host} was made from another list than {list} is now: {count} lines differ.",
+                "It cannot be made anew in its place, for these run from it or would go back to it: {users}. Nothing was changed.",
+                "Name the new one {another} (vllm_release, or release of a deployment): it is made beside, and the engines move to it when "
+                "they are restarted. Or put the former list back."),
+        zh=Text("{host} 上的版本 {release} 由另一份列表安装，与现在的 {list} 相差 {count} 行。",
+                "不能原地重建，因为以下仍在使用它或会回退到它：{users}。未做任何更改。",
+                "请把新的命名为 {another}（vllm_release，或部署的 release）：它会装在旁边，引擎重启时转到它。或恢复原来的列表。")),
+    "IDC-ENG-027": Entry(
+        en=Text("{host}: {variable} is not usable: {seen}.", "Wanted: {wanted}. Nothing was changed.", "Correct it and run again."),
+        zh=Text("{host}：{variable} 不可用：{seen}。", "应为：{wanted}。未做任何更改。", "请改正后重新运行。")),
+    "IDC-ENG-028": Entry(
+        en=Text("{archive} does not fit {host}: {what} is {seen}, wanted: {wanted}.",
+                "A virtual environment holds the paths and the Python that it was made with; nothing was unpacked.",
+                "Make the archive with script/archive on a host of the same system, vllm_root and vllm_python, name its sha256 in "
+                "vllm_archive_sha256, or install from wheels or an index."),
+        zh=Text("{archive} 不适合 {host}：{what}为 {seen}，应为：{wanted}。", "虚拟环境中写有制作时的路径和 Python；未解包任何内容。",
+                "请在系统、vllm_root 和 vllm_python 都相同的主机上用 script/archive 制作归档，把 sha256 写入 vllm_archive_sha256，"
+                "或改用 wheel 或索引安装。")),
+    "IDC-ENG-029": Entry(
+        en=Text("The kernel of {host} lets nobody set packet filter rules: {detail}.",
+                "Without them whoever reaches this host reaches its engines' ports; no engine was started.",
+                "Give the container CAP_NET_ADMIN, or load the module nf_tables; where another firewall guards these ports, set "
+                "vllm_firewall_enabled: false."),
+        zh=Text("{host} 的内核不允许设置包过滤规则：{detail}。", "没有规则时，能访问该主机的人都能访问引擎端口；未启动任何引擎。",
+                "请给容器 CAP_NET_ADMIN 权限，或加载 nf_tables 模块；若已有其他防火墙保护这些端口，可设置 vllm_firewall_enabled: false。")),
+    "IDC-ENG-031": Entry(
+        en=Text("Release {release} on {host} has flashinfer-python {version}, but not {missing}.",
+                "vLLM then compiles kernels on the host when an engine starts, for minutes and with nvcc and ninja, or does without FlashInfer.",
+                "Add them to the list of packages with their hashes (script/wheels --kernels) and install under a new name. This role does not "
+                "run vllm download-kernels, which would take the same packages from the internet without hashes."),
+        zh=Text("{host} 上的版本 {release} 有 flashinfer-python {version}，但没有 {missing}。",
+                "引擎启动时 vLLM 会用 nvcc 和 ninja 在主机上编译数分钟，或不使用 FlashInfer。",
+                "请把它们连同哈希加入软件包列表（script/wheels --kernels），并以新名称安装。本角色不运行 vllm download-kernels，"
+                "它会从互联网获取同样的包而不校验哈希。")),
     # PROBE: the request that proves a token
     "IDC-PROBE-001": Entry(
         en=Text(
