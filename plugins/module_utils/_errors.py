@@ -725,6 +725,23 @@ CATALOGUE: dict[str, Entry] = {
                 "Drain it at the gateways first, raise vllm_drain_timeout_s, or stop it with state stopped where no request is worth keeping."),
         zh=Text("引擎 {engine} 在 {timeout} 秒后仍未空闲：{seen}。", "保持其运行：它的 shutdown-timeout 为 0，停止会立即中断这些请求。",
                 "请先在网关上排空它，调大 vllm_drain_timeout_s；若请求都不需要保留，可用 state stopped 停止。")),
+    "IDC-ENG-023": Entry(
+        en=Text("{python} on this host has no Docker SDK ({detail}).", "Engines with runtime docker are driven through it.",
+                "Install python3-docker, or let the role vllm do it (--tags vllm_install); where Ansible uses another Python there "
+                "(ansible_python_interpreter), the SDK belongs to that one."),
+        zh=Text("本机的 {python} 没有 Docker SDK（{detail}）。", "runtime 为 docker 的引擎通过它来管理。",
+                "请安装 python3-docker，或由 vllm 角色安装（--tags vllm_install）；若 Ansible 在该主机使用另一个 Python（ansible_python_interpreter），"
+                "SDK 须装在那个 Python 中。")),
+    "IDC-ENG-024": Entry(
+        en=Text("The Docker daemon does not answer at {socket}: {detail}.", "Engines with runtime docker run there.",
+                "Start it (systemctl enable --now docker), and let the play become root, who may talk to it."),
+        zh=Text("Docker 守护进程在 {socket} 没有应答：{detail}。", "runtime 为 docker 的引擎由它运行。",
+                "请启动它（systemctl enable --now docker），并让 play 以 root 身份运行。")),
+    "IDC-ENG-025": Entry(
+        en=Text("The image {image} is not on this host.", "Nothing is pulled: what runs here was carried in and checked.",
+                "Name its archive in vllm_image_archive and run the role's install stage (--tags vllm_install), or docker load it."),
+        zh=Text("本机没有镜像 {image}。", "不会拉取任何镜像：这里运行的都是带入并经过检查的。",
+                "请在 vllm_image_archive 中指定其归档并运行角色的安装阶段（--tags vllm_install），或用 docker load 载入。")),
     "IDC-ENG-026": Entry(
         en=Text("Release {release} on {host} was made from another list than {list} is now: {count} lines differ.",
                 "It cannot be made anew in its place, for these run from it or would go back to it: {users}. Nothing was changed.",
@@ -760,3 +777,183 @@ CATALOGUE: dict[str, Entry] = {
                 "引擎启动时 vLLM 会用 nvcc 和 ninja 在主机上编译数分钟，或不使用 FlashInfer。",
                 "请把它们连同哈希加入软件包列表（script/wheels --kernels），并以新名称安装。本角色不运行 vllm download-kernels，"
                 "它会从互联网获取同样的包而不校验哈希。")),
+    # PROBE: the request that proves a token
+    "IDC-PROBE-001": Entry(
+        en=Text(
+            "Nothing answers at {url}: {detail}.",
+            "The server is down, still loading, or a firewall is in between.",
+            "Look at the service there and at the address.",
+        ),
+        zh=Text(
+            "{url} 没有应答：{detail}。",
+            "服务器未运行、仍在加载，或中间有防火墙。",
+            "请检查该处的服务和地址。",
+        ),
+    ),
+    "IDC-PROBE-002": Entry(
+        en=Text(
+            "TLS with {url} failed: {detail}.",
+            "Without a verified certificate anyone could be answering.",
+            "Give the certificate authority in ca_path and, if the name differs, the certificate's name in server_name.",
+        ),
+        zh=Text(
+            "与 {url} 的 TLS 连接失败：{detail}。",
+            "证书未经验证，应答者可能是任何人。",
+            "请在 ca_path 指定证书颁发机构；名称不同时在 server_name 指定证书中的名称。",
+        ),
+    ),
+    "IDC-PROBE-003": Entry(
+        en=Text(
+            "{url} refused the key with status {status}: {detail}.",
+            "The key is missing, wrong, or not allowed to use {model}.",
+            "Compare api_key with the tenant's key in the vault.",
+        ),
+        zh=Text(
+            "{url} 以状态码 {status} 拒绝了密钥：{detail}。",
+            "密钥缺失、错误，或无权使用 {model}。",
+            "请将 api_key 与保险库中该租户的密钥核对。",
+        ),
+    ),
+    "IDC-PROBE-004": Entry(
+        en=Text(
+            "{url} does not know {model} (status {status}): {detail}.",
+            "The deployment has another name there, or the path is not let through.",
+            "Ask GET /v1/models there and compare the name.",
+        ),
+        zh=Text(
+            "{url} 不认识 {model}（状态码 {status}）：{detail}。",
+            "部署在那里用了别的名称，或路径未放行。",
+            "请在那里请求 GET /v1/models 并核对名称。",
+        ),
+    ),
+    "IDC-PROBE-005": Entry(
+        en=Text(
+            "{url} answered with status {status}: {detail}.",
+            "The engine behind it is broken, full or shutting down.",
+            "Read the engine's journal.",
+        ),
+        zh=Text(
+            "{url} 返回状态码 {status}：{detail}。",
+            "其后的引擎故障、已满或正在关闭。",
+            "请查看引擎日志。",
+        ),
+    ),
+    "IDC-PROBE-006": Entry(
+        en=Text(
+            "{url} answered for {model} with status {status}, but without any text.",
+            "An engine that gives no token serves nobody.",
+            "Read the engine's journal; try another prompt or more max_tokens.",
+        ),
+        zh=Text(
+            "{url} 对 {model} 返回状态码 {status}，但没有任何文本。",
+            "不产生 token 的引擎毫无用处。",
+            "请查看引擎日志；换一个提示或增大 max_tokens 再试。",
+        ),
+    ),
+    "IDC-PROBE-007": Entry(
+        en=Text(
+            "{url} is too slow: {detail}.",
+            "It is outside the limit that was asked for.",
+            "Look at the queue and at the cards, or change the limit.",
+        ),
+        zh=Text(
+            "{url} 太慢：{detail}。",
+            "超出了要求的上限。",
+            "请检查排队和显卡情况，或调整上限。",
+        ),
+    ),
+    "IDC-PROBE-008": Entry(
+        en=Text(
+            "{url} did not finish in time: {detail}.",
+            "The engine hangs, is overloaded or is still warming up.",
+            "Read the engine's journal; raise timeout if the time is to be expected.",
+        ),
+        zh=Text(
+            "{url} 未能按时完成：{detail}。",
+            "引擎挂起、过载或仍在预热。",
+            "请查看引擎日志；若属正常耗时，请调大 timeout。",
+        ),
+    ),
+    "IDC-PROBE-009": Entry(
+        en=Text(
+            "The answer of {url} broke off: {detail}.",
+            "The engine died or was stopped while answering.",
+            "Read the engine's journal.",
+        ),
+        zh=Text(
+            "{url} 的应答中断：{detail}。",
+            "引擎在应答时崩溃或被停止。",
+            "请查看引擎日志。",
+        ),
+    ),
+    "IDC-PROBE-010": Entry(
+        en=Text(
+            "{url} refused the request with status {status}: {detail}.",
+            "Wanted: 200.",
+            "Correct what the server names.",
+        ),
+        zh=Text(
+            "{url} 以状态码 {status} 拒绝了请求：{detail}。",
+            "应为 200。",
+            "请改正服务器指出的问题。",
+        ),
+    ),
+    "IDC-PROBE-011": Entry(
+        en=Text(
+            "The address {url} can't be asked: {detail}.",
+            "No request was sent.",
+            "Correct url or api_key.",
+        ),
+        zh=Text(
+            "无法请求地址 {url}：{detail}。",
+            "没有发出任何请求。",
+            "请改正 url 或 api_key。",
+        ),
+    ),
+    "IDC-PROBE-012": Entry(
+        en=Text("{option} is {observed}.", "Wanted: {wanted}. Nothing was asked.", "Correct it in the task."),
+        zh=Text("{option} 的值是 {observed}。", "应为：{wanted}。没有发出任何请求。", "请在任务中改正。")),
+    "IDC-PROBE-013": Entry(
+        en=Text("The answer of {url} for {model} is not what was expected: {detail}.", "Whoever relies on its form would fail.",
+                "Look at the deployment and at the prompt, or correct expect."),
+        zh=Text("{url} 对 {model} 的应答不符合预期：{detail}。", "依赖其格式的调用方会失败。", "请检查部署和提示，或改正 expect。")),
+    "IDC-PROBE-014": Entry(
+        en=Text("{model} at {url} misses its objectives: {detail}.", "Its users notice; all figures are in the result.",
+                "Look at error_samples, the queue and the cards; add a replica or lower the concurrency, or change slo."),
+        zh=Text("{url} 上的 {model} 未达到目标：{detail}。", "用户会察觉到；全部数据在结果中。",
+                "请检查 error_samples、排队和显卡；增加副本或降低并发，或调整 slo。")),
+    "IDC-PROBE-015": Entry(
+        en=Text("{model} at {url} is worse than its baseline: {detail}.", "The figures are ratios, new to old.",
+                "Compare release, configuration and cards with those of the baseline's date; if the change is wanted, save a new baseline."),
+        zh=Text("{url} 上的 {model} 比基线差：{detail}。", "数值为新旧之比。",
+                "请将发行版、配置和显卡与基线日期时的情况比较；若变化符合预期，请保存新的基线。")),
+    "IDC-PROBE-016": Entry(
+        en=Text("{model} at {url} gives other answers than its baseline: {detail}.",
+                "Greedy answers to the same prompts differ by more than the engine's own noise: other weights, another precision, or a wrong kernel.",
+                "Compare revision, release, quantisation and engine options; if the change is wanted, save a new baseline."),
+        zh=Text("{url} 上的 {model} 的应答与基线不同：{detail}。",
+                "同样的提示，贪心解码的应答差异超过引擎自身的噪声：权重不同、精度不同，或内核出错。",
+                "请比较修订、发行版、量化和引擎选项；若变化符合预期，请保存新的基线。")),
+    "IDC-PROBE-017": Entry(
+        en=Text("The baseline {path} can't be used: {detail}.", "Only the same questions can be compared.",
+                "Save one with baseline_save and the options of this task, while the engine is well."),
+        zh=Text("无法使用基线 {path}：{detail}。", "只有同样的问题才能比较。", "请在引擎正常时，用本任务的选项通过 baseline_save 保存一个。")),
+    "IDC-PROBE-018": Entry(
+        en=Text("{path} can't be written: {detail}.", "The baseline or the metric would be lost.",
+                "Make the folder, or name another path."),
+        zh=Text("无法写入 {path}：{detail}。", "基线或指标会丢失。", "请创建该目录，或指定其他路径。")),
+    # GW: the gateway
+    "IDC-GW-001": Entry(
+        en=Text("{host} has no whole source for its certificate.",
+                "Wanted: gateway_tls_certificate and gateway_tls_key together, or gateway_ca_dir alone.", "Set one of the two."),
+        zh=Text("{host} 没有完整的证书来源。", "应同时给出 gateway_tls_certificate 和 gateway_tls_key，或只给出 gateway_ca_dir。", "请设置其中一种。")),
+    "IDC-GW-002": Entry(
+        en=Text("These tenants have a name that nginx cannot carry: {tenants}.", "Wanted: letters, digits, dot, dash, underscore.",
+                "Rename them in idc_llm_secrets."),
+        zh=Text("以下租户的名称 nginx 无法使用：{tenants}。", "应只含字母、数字、点、连字符和下划线。", "请在 idc_llm_secrets 中改名。")),
+    "IDC-GW-003": Entry(
+        en=Text("{count} API keys (the engines' key counts too) have a form that a header cannot carry, or stand there twice.",
+                "Wanted: up to 200 letters, digits and any of . _ ~ + / = -, each once.", "Make new ones: openssl rand -hex 24."),
+        zh=Text("有 {count} 个 API 密钥（包括引擎密钥）的形式无法放入请求头，或重复出现。",
+                "应为至多 200 个字母、数字及 . _ ~ + / = - 字符，且互不相同。", "请重新生成：openssl rand -hex 24。")),
+}
