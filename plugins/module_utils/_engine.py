@@ -60,6 +60,9 @@ RuntimeDirectory=idc-vllm/%i
 RuntimeDirectoryMode=0750
 UMask=0077
 LimitCORE=0
+# RDMA and pinned host memory lock pages; each connection and each weight file is an open file.
+LimitMEMLOCK={memlock}
+LimitNOFILE={nofile}
 PrivateTmp=true
 NoNewPrivileges=true
 CapabilityBoundingSet=
@@ -99,21 +102,19 @@ WantedBy=multi-user.target
 @dataclass(frozen=True)
 class Container:
     """What an engine needs besides when Docker runs it. ``image``: a name with a tag or digest, or an id; ``ipc``: private or host;
-    ``shm_bytes``: size of a private /dev/shm; ``folders``: of the host, read-only, none = the model's alone; ``memlock_bytes``:
-    -1 = no limit; ``home``: the folder of its caches, "" = below /var/lib."""
+    ``shm_bytes``: size of a private /dev/shm; ``folders``: of the host, read-only, none = the model's alone; ``home``: the folder
+    of its caches, "" = below /var/lib."""
 
     image: str = ""
     ipc: str = "private"
     shm_bytes: int = 16 << 30
     folders: tuple[str, ...] = ()
-    memlock_bytes: int = -1
-    nofile: int = 1048576
     home: str = ""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a person or the plan wants of one engine. ``drain_timeout`` in seconds."""
+    """What a person or the plan wants of one engine. ``drain_timeout`` in seconds; ``memlock_bytes``: -1 = no limit."""
 
     name: str
     release: str = ""
@@ -126,6 +127,8 @@ class Spec:
     user: str = "vllm"
     group: str = "vllm"
     drain_timeout: int = 120
+    memlock_bytes: int = -1
+    nofile: int = 1048576
     unit_dir: str = "/etc/systemd/system"
     run_dir: str = "/run/idc-vllm"  # the RuntimeDirectory that the unit names
     container: Container | None = None  # None: systemd runs it
@@ -302,7 +305,8 @@ def files(spec: Spec, installed: str = "", container: str = "") -> tuple[File, .
     config = {key.replace("_", "-"): value for key, value in spec.config.items() if value is not None}
     config["shutdown-timeout"] = drain_s(spec)
     variables = environment(spec)
-    unit = UNIT.format(user=spec.user, group=spec.group, root=spec.root, config_dir=spec.config_dir)
+    unit = UNIT.format(user=spec.user, group=spec.group, root=spec.root, config_dir=spec.config_dir, nofile=spec.nofile,
+                       memlock="infinity" if spec.memlock_bytes < 0 else spec.memlock_bytes)
     stop = f"[Service]\nTimeoutStopSec={drain_s(spec) + STOP_MARGIN_S}\n"
     texts: tuple[tuple[str, str, str, str, int, str], ...] = (
         (f"{spec.unit_dir}/{UNIT_NAME}", unit, "root", "root", 0o644, unit),

@@ -84,7 +84,7 @@ def describe(spec: Spec, wanted: Container, image: str, owner: str, infiniband: 
         "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # exec: compiled kernels are loaded from there
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true"],
-        "Ulimits": [_limit("core", 0), _limit("memlock", wanted.memlock_bytes), _limit("nofile", wanted.nofile)],
+        "Ulimits": [_limit("core", 0), _limit("memlock", spec.memlock_bytes), _limit("nofile", spec.nofile)],
         "RestartPolicy": {"Name": "always"},
         "LogConfig": LOG,
     }

@@ -92,11 +92,11 @@ options:
     choices: [private, host]
     default: private
   limit_memlock:
-    description: Bytes that a container's processes may lock in memory, as RDMA does; V(-1) for no limit.
+    description: Bytes that the engine's processes may lock in memory, as RDMA does; V(-1) for no limit.
     type: int
     default: -1
   limit_nofile:
-    description: Files that a container's processes may have open.
+    description: Files that each of the engine's processes may have open.
     type: int
     default: 1048576
   shm_size:
@@ -357,8 +357,7 @@ def main() -> None:
     """Read the arguments, observe, decide, apply, prove, report."""
     module = AnsibleModule(argument_spec=ARGUMENTS, required_if=REQUIRED_IF, supports_check_mode=True)
     given = module.params
-    container = Container(given["image"] or "", given["ipc"], int(given["shm_size"]), tuple(given["folders"]),
-                          given["limit_memlock"], given["limit_nofile"])
+    container = Container(given["image"] or "", given["ipc"], int(given["shm_size"]), tuple(given["folders"]))
     spec = Spec(
         name=given["name"],
         release=given["release"] or "",
@@ -371,6 +370,8 @@ def main() -> None:
         user=given["user"],
         group=given["group"],
         drain_timeout=given["drain_timeout"],
+        memlock_bytes=given["limit_memlock"],
+        nofile=given["limit_nofile"],
         container=container if given["runtime"] == "docker" else None,
     )
     host = EngineHost(module.run_command, module.get_bin_path, dry=module.check_mode)

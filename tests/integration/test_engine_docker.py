@@ -56,7 +56,8 @@ def make_spec(folder: Path, image: str, **config) -> Spec:
         name=f"test-{secrets.token_hex(4)}", release="1.0", api_key=secrets.token_hex(16), drain_timeout=20,
         config={"model": str(folder / "model"), "served-model-name": MODEL, "host": "127.0.0.1", "port": free_port(), **config},
         root=str(folder / "root"), config_dir=str(folder / "engines"), unit_dir=str(folder / "units"), run_dir=str(folder / "run"),
-        user="nobody", group="nogroup", container=Container(image, memlock_bytes=1 << 20, nofile=4096, home=str(folder / "home")),
+        user="nobody", group="nogroup", memlock_bytes=1 << 20, nofile=4096,
+        container=Container(image, home=str(folder / "home")),
     )
     Path(spec.release_dir).mkdir(parents=True)
     return spec
