@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import re
 import signal
@@ -139,7 +140,7 @@ def read_metrics(text: str) -> dict[str, Rank]:
             label = _ENGINE.search(match.group(2) or "")
             with suppress(ValueError):
                 value = float(match.group(3))
-                if value == value:  # NaN would always seem to move
+                if not math.isnan(value):  # which would always seem to move
                     row = seen.setdefault(label.group(1) if label else "", {})
                     row[match.group(1)] = row.get(match.group(1), 0.0) + value
     return {engine: Rank(row.get(RUNNING, 0.0), row.get(WAITING, 0.0), row.get(KV, 0.0),

@@ -112,24 +112,24 @@ EXAMPLES = r"""
     delay: 2
 
 - name: Save how the engine does while it is well
-  idc.llm.llm_probe: &measured
-    url: https://llm.example.internal
-    model: deepseek-r1
-    api_key: "{{ idc_llm_secrets.tenants.research.keys[0] }}"
-    requests: 400
-    concurrency: 32
-    prompt_tokens: 1024
-    max_tokens: 128
-    slo:
-      ttft_p99_ms: 2000
-      itl_p99_ms: 80
-    golden: "{{ golden_prompts }}"
+  idc.llm.llm_probe:
+    <<: &measured
+      url: https://llm.example.internal
+      model: deepseek-r1
+      api_key: "{{ idc_llm_secrets.tenants.research.keys[0] }}"
+      requests: 400
+      concurrency: 32
+      prompt_tokens: 1024
+      max_tokens: 128
+      slo:
+        ttft_p99_ms: 2000
+        itl_p99_ms: 80
+      golden: "{{ golden_prompts }}"
     baseline_save: /var/lib/idc_llm/baseline/deepseek-r1.json
 
 - name: Compare after an upgrade
   idc.llm.llm_probe:
     <<: *measured
-    baseline_save: "{{ omit }}"
     baseline: /var/lib/idc_llm/baseline/deepseek-r1.json
     regression:
       ttft_p99: 1.2

@@ -42,7 +42,7 @@ def stand_in(client: Any) -> Iterator[str]:
     files = {
         "Dockerfile": f'FROM {base(client)}\nCOPY vllm python3 openai_server.py /usr/local/bin/\n'
                       'ENV PYTHONDONTWRITEBYTECODE=1\nENTRYPOINT ["false"]\n',
-        "vllm": (HERE / "engine_program.py").read_text(),
+        "vllm": "#!/usr/bin/python3\n" + (HERE / "engine_program.py").read_text(),
         "python3": '#!/bin/sh\ncat >/dev/null\necho \'{"schema": 1, "vllm": "1.0+test"}\' >"$2"\n',
         "openai_server.py": (HERE / "openai_server.py").read_text(),
     }
