@@ -25,7 +25,7 @@ class Load:
     An answer counts when it is complete: status 200, as many tokens as asked for, and the end mark of the stream.
     """
 
-    def __init__(self, fleet: Fleet, clients: int = 3, tokens: int = 16) -> None:
+    def __init__(self, fleet: Fleet, clients: int = 2, tokens: int = 16) -> None:
         self.requests: list[Request] = []
         self._fleet, self._tokens = fleet, tokens
         self._over = threading.Event()
@@ -57,7 +57,7 @@ class Load:
             sent = time.monotonic()
             problem = self._ask()
             self.requests.append(Request(sent - self._began, time.monotonic() - sent, problem))
-            self._over.wait(0.5)
+            self._over.wait(1.0)
 
     def _ask(self) -> str:
         try:
