@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
-from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError, Said
 
+CONTAINER_FILE = "container.json"  # the engine's container, as Docker's API wants it; only an engine of Docker has it
 STOP_MARGIN_S = 15  # what vLLM needs after its drain time to end its processes
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 _RELEASE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
@@ -38,6 +39,8 @@ User={user}
 Group={group}
 WorkingDirectory=/var/lib/{user}
 Environment=HOME=/var/lib/{user}
+# At SIGABRT, which the watchdog sends to an engine that hangs, Python writes the stacks of all threads to the journal.
+Environment=PYTHONFAULTHANDLER=1
 Environment=PATH={root}/deployments/%i/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 EnvironmentFile={config_dir}/%i/env
 # What this process was started with, for the next run to compare; /run forgets it when the engine stops.
@@ -57,6 +60,9 @@ RuntimeDirectory=idc-vllm/%i
 RuntimeDirectoryMode=0750
 UMask=0077
 LimitCORE=0
+# RDMA and pinned host memory lock pages; each connection and each weight file is an open file.
+LimitMEMLOCK={memlock}
+LimitNOFILE={nofile}
 PrivateTmp=true
 NoNewPrivileges=true
 CapabilityBoundingSet=
@@ -73,6 +79,10 @@ RestrictRealtime=true
 RestrictSUIDSGID=true
 LockPersonality=true
 SystemCallArchitectures=native
+SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap
+# PyTorch hands memory of one card to the process of another as a file descriptor.
+SystemCallFilter=pidfd_getfd
+SystemCallErrorNumber=EPERM
 # AF_NETLINK: Gloo and NCCL list the network interfaces; InfiniBand verbs use it too.
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 # Left out on purpose:
@@ -82,6 +92,7 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 # ProtectProc, ProcSubset: vLLM reads /proc/cpuinfo and /proc/meminfo; NVML looks at other processes.
 # RemoveIPC: it would take the shared memory of the other engines of the same user.
 # PrivateNetwork, IPAddressDeny: it is a server.
+# SystemCallFilter of @resources, @privileged: it binds threads and memory to NUMA nodes; Python calls chown, which needs a right.
 
 [Install]
 WantedBy=multi-user.target
@@ -89,8 +100,21 @@ WantedBy=multi-user.target
 
 
 @dataclass(frozen=True)
+class Container:
+    """What an engine needs besides when Docker runs it. ``image``: a name with a tag or digest, or an id; ``ipc``: private or host;
+    ``shm_bytes``: size of a private /dev/shm; ``folders``: of the host, read-only, none = the model's alone; ``home``: the folder
+    of its caches, "" = below /var/lib."""
+
+    image: str = ""
+    ipc: str = "private"
+    shm_bytes: int = 16 << 30
+    folders: tuple[str, ...] = ()
+    home: str = ""
+
+
+@dataclass(frozen=True)
 class Spec:
-    """What a person or the plan wants of one engine. ``drain_timeout`` in seconds."""
+    """What a person or the plan wants of one engine. ``drain_timeout`` in seconds; ``memlock_bytes``: -1 = no limit."""
 
     name: str
     release: str = ""
@@ -103,18 +127,29 @@ class Spec:
     user: str = "vllm"
     group: str = "vllm"
     drain_timeout: int = 120
+    memlock_bytes: int = -1
+    nofile: int = 1048576
     unit_dir: str = "/etc/systemd/system"
     run_dir: str = "/run/idc-vllm"  # the RuntimeDirectory that the unit names
+    container: Container | None = None  # None: systemd runs it
 
     @property
     def unit(self) -> str:
-        """The systemd instance."""
-        return UNIT_NAME.replace("@", "@" + self.name)
+        """The systemd instance, or the container."""
+        return f"idc-vllm-{self.name}" if self.container else UNIT_NAME.replace("@", "@" + self.name)
+
+    @property
+    def log(self) -> Said:
+        """The command that shows all that the engine said."""
+        if self.container is None:
+            return Said(f"journalctl -u {self.unit}", f"journalctl -u {self.unit}")
+        return Said(f"docker logs {self.unit} (of the container before it: docker logs {self.unit}-before)",
+                    f"docker logs {self.unit}（之前的容器：docker logs {self.unit}-before）")
 
     @property
     def release_dir(self) -> str:
-        """The venv that ``current`` leads to."""
-        return f"{self.root}/releases/{self.release}"
+        """What ``current`` leads to: a venv, or for Docker the folder with the arguments of an image."""
+        return f"{self.root}/releases/{self.release}{'-docker' if self.container else ''}"
 
     @property
     def link(self) -> str:
@@ -260,8 +295,9 @@ def env_text(variables: Mapping[str, str], masked: bool = False) -> str:
     return "".join(lines)
 
 
-def files(spec: Spec, installed: str = "") -> tuple[File, ...]:
-    """All files of an engine in the order of writing. ``installed``: what the release holds (its list of packages).
+def files(spec: Spec, installed: str = "", container: str = "") -> tuple[File, ...]:
+    """All files of an engine in the order of writing. ``installed``: what the release holds (its list of packages);
+    ``container``: the description of its container, which stands for the unit's files.
 
     The digest comes last: it covers everything a running process depends on.
     """
@@ -269,14 +305,18 @@ def files(spec: Spec, installed: str = "") -> tuple[File, ...]:
     config = {key.replace("_", "-"): value for key, value in spec.config.items() if value is not None}
     config["shutdown-timeout"] = drain_s(spec)
     variables = environment(spec)
-    unit = UNIT.format(user=spec.user, group=spec.group, root=spec.root, config_dir=spec.config_dir)
+    unit = UNIT.format(user=spec.user, group=spec.group, root=spec.root, config_dir=spec.config_dir, nofile=spec.nofile,
+                       memlock="infinity" if spec.memlock_bytes < 0 else spec.memlock_bytes)
     stop = f"[Service]\nTimeoutStopSec={drain_s(spec) + STOP_MARGIN_S}\n"
-    texts = (
+    texts: tuple[tuple[str, str, str, str, int, str], ...] = (
         (f"{spec.unit_dir}/{UNIT_NAME}", unit, "root", "root", 0o644, unit),
         (f"{spec.unit_dir}/{spec.unit}.d/drain.conf", stop, "root", "root", 0o644, stop),
         (f"{folder}/config.yaml", yaml_text(config), "root", spec.group, 0o640, yaml_text(config)),
         (f"{folder}/env", env_text(variables), "root", "root", 0o600, env_text(variables, masked=True)),
     )
+    if container:
+        of_docker = (f"{folder}/{CONTAINER_FILE}", container, "root", "root", 0o644, container)
+        texts = (of_docker, *(row for row in texts if not row[0].startswith(spec.unit_dir)))
     whole = json.dumps([[row[1] for row in texts], spec.release_dir, installed])
     digest = hashlib.sha256(whole.encode("utf-8")).hexdigest() + "\n"
     return tuple(File(*row) for row in texts) + (
@@ -287,7 +327,7 @@ def files(spec: Spec, installed: str = "") -> tuple[File, ...]:
 def decide(state: str, observed: Observed, digest: str = "") -> Plan:
     """What has to happen: a started engine is restarted exactly when it runs with something else than wanted."""
     enabled = None if observed.enabled else True
-    if state in ("stopped", "absent"):
+    if state in ("stopped", "drained", "absent"):
         stop = observed.active not in ("inactive", "failed")
         return Plan("stop" if stop else "none", False if observed.enabled else None, observed.unit_differs)
     if observed.active not in ("active", "activating", "reloading"):  # deactivating: systemd starts it after the stop

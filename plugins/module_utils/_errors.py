@@ -586,37 +586,37 @@ CATALOGUE: dict[str, Entry] = {
     "IDC-ENG-007": Entry(
         en=Text(
             "The engine {engine} died while starting: {reason}.",
-            "systemd keeps trying, and each try will end the same way until the cause is gone.",
-            "Mend that and run again; the whole story: journalctl -u {unit}.",
+            "{keeper} keeps trying, and each try will end the same way until the cause is gone.",
+            "Mend that and run again; the whole story: {log}.",
         ),
         zh=Text(
             "引擎 {engine} 在启动时退出：{reason}。",
-            "systemd 会不断重试，但原因消除前每次结果都一样。",
-            "请解决后重新运行；完整日志：journalctl -u {unit}。",
+            "{keeper} 会不断重试，但原因消除前每次结果都一样。",
+            "请解决后重新运行；完整日志：{log}。",
         ),
     ),
     "IDC-ENG-008": Entry(
         en=Text(
             "The engine {engine} is up but gave no token ({timeout} s are allowed): {last} Last in its journal: {reason}.",
             "It may still be loading, or it hangs.",
-            "If it is loading, raise vllm_ready_timeout_s; else read journalctl -u {unit}.",
+            "If it is loading, raise vllm_ready_timeout_s; else read {log}.",
         ),
         zh=Text(
             "引擎 {engine} 已启动但没有给出任何 token（允许 {timeout} 秒）：{last} 日志最后一条：{reason}。",
             "它可能仍在加载，也可能已挂起。",
-            "若仍在加载，请调大 vllm_ready_timeout_s；否则查看 journalctl -u {unit}。",
+            "若仍在加载，请调大 vllm_ready_timeout_s；否则查看 {log}。",
         ),
     ),
     "IDC-ENG-009": Entry(
         en=Text(
             "The engine {engine} runs but does not answer: {last} Last in its journal: {reason}.",
             "Nothing in its configuration changed, so it was left as it is.",
-            "Read journalctl -u {unit}; restart it with state restarted when no request is worth keeping.",
+            "Read {log}; restart it with state restarted when no request is worth keeping.",
         ),
         zh=Text(
             "引擎 {engine} 在运行但没有应答：{last} 日志最后一条：{reason}。",
             "其配置没有变化，因此保持原状。",
-            "查看 journalctl -u {unit}；若没有需要保留的请求，可用 state restarted 重启。",
+            "查看 {log}；若没有需要保留的请求，可用 state restarted 重启。",
         ),
     ),
     "IDC-ENG-010": Entry(
@@ -635,12 +635,12 @@ CATALOGUE: dict[str, Entry] = {
         en=Text(
             "{command} ended with code {rc}: {detail}.",
             "The engine is not in the state that was asked for.",
-            "Mend that and run again; see also journalctl -u {unit}.",
+            "Mend that and run again; see also {log}.",
         ),
         zh=Text(
             "{command} 以代码 {rc} 结束：{detail}。",
             "引擎未达到要求的状态。",
-            "请解决后重新运行；另见 journalctl -u {unit}。",
+            "请解决后重新运行；另见 {log}。",
         ),
     ),
     "IDC-ENG-012": Entry(
@@ -656,15 +656,127 @@ CATALOGUE: dict[str, Entry] = {
         ),
     ),
     "IDC-ENG-013": Entry(
-        en=Text("vLLM {release} is not installed on {host}, and {folder}/requirements.txt does not list it.",
-                "Wanted there: a line vllm=={release}, and the wheels beside it.",
-                "Fill the folder with script/wheels on a connected machine, carry it over and name it in idc_llm_sources.wheels."),
-        zh=Text("{host} 上没有安装 vLLM {release}，{folder}/requirements.txt 中也没有列出。",
-                "应有一行 vllm=={release}，旁边放着 wheel 包。",
-                "请在联网机器上用 script/wheels 填充该目录并带过来，再写入 idc_llm_sources.wheels。")),
+        en=Text("vLLM {release} is not installed on {host}, and {list} does not offer it.",
+                "Wanted there: a line vllm==… of that version, and for wheels in a folder the files beside it.",
+                "Fill a folder with script/wheels on a connected machine, carry it over and name it in idc_llm_sources.wheels; or name "
+                "an index (pip, pip_list) or an archive (archive, archive_sha256) there."),
+        zh=Text("{host} 上没有安装 vLLM {release}，{list} 中也没有提供。",
+                "应有一行该版本的 vllm==…；若用 wheel 目录，文件应放在旁边。",
+                "请在联网机器上用 script/wheels 填充目录并带过来，再写入 idc_llm_sources.wheels；或在其中指定索引（pip、pip_list）"
+                "或归档（archive、archive_sha256）。")),
     "IDC-ENG-014": Entry(
-        en=Text("{python} on {host} is Python {seen}.", "vLLM needs {wanted} or newer.", "Install a newer one and name it in vllm_python."),
-        zh=Text("{host} 上的 {python} 是 Python {seen}。", "vLLM 需要 {wanted} 或更新。", "请安装更新的 Python 并写入 vllm_python。")),
+        en=Text("{python} on {host} is {seen}.", "vLLM needs Python {wanted} or newer.",
+                "Install a newer one and name it in vllm_python, or in vllm_pythons for this release alone. Ubuntu 22.04 has 3.10: put "
+                "python3.11 and python3.11-venv (universe) into vllm_packages and /usr/bin/python3.11 into vllm_python, or carry in an archive "
+                "made with a Python that lies at the same path on these hosts."),
+        zh=Text("{host} 上的 {python}：{seen}。", "vLLM 需要 Python {wanted} 或更新。",
+                "请安装更新的 Python 并写入 vllm_python，或只为该版本写入 vllm_pythons。Ubuntu 22.04 自带 3.10：请把 python3.11 和 "
+                "python3.11-venv（universe）写入 vllm_packages，把 /usr/bin/python3.11 写入 vllm_python；或带入一个归档，"
+                "其 Python 在这些主机上位于同一路径。")),
+    "IDC-ENG-015": Entry(
+        en=Text("{count} of the settings of the engine {engine} are wrong for vLLM {version}: {problems}.",
+                "It would end at its start, run as if they had not been said, or run badly; nothing was changed.",
+                "Correct engine_args and environment of its deployment; {path} on the host has every name."),
+        zh=Text("引擎 {engine} 的设置中有 {count} 处不适用于 vLLM {version}：{problems}。",
+                "引擎会在启动时退出、当作没有设置，或运行不良；未做任何更改。", "请改正其部署的 engine_args 和 environment；主机上的 {path} 列有全部名称。")),
+    "IDC-ENG-016": Entry(
+        en=Text("{path} is of no use: {observed}.", "Without it nobody can say whether this release understands the engine's options.",
+                "Remove it if it is there, and run the role's install stage (--tags vllm_install): it lists the arguments again and "
+                "reinstalls nothing."),
+        zh=Text("{path} 无法使用：{observed}。", "没有它就无法判断该版本是否支持引擎的选项。",
+                "如文件存在请删除，然后运行角色的安装阶段（--tags vllm_install）：只会重新列出参数，不会重新安装。")),
+    "IDC-ENG-017": Entry(
+        en=Text("The options of the engine {engine} are not validated yet: release {release} is not installed.",
+                "What a release understands is known once it is there.", "Run the role's install stage (--tags vllm_install)."),
+        zh=Text("引擎 {engine} 的选项尚未验证：版本 {release} 未安装。", "安装之后才知道该版本支持什么。",
+                "请运行角色的安装阶段（--tags vllm_install）。")),
+    "IDC-ENG-018": Entry(
+        en=Text("What was wanted of the engine {engine} did not work, and its last good configuration runs again. {first}",
+                "The files, the key and the release {release} that gave a token last were put back and gave one now.",
+                "Mend the cause and run again: each run tries what is wanted anew, and the engine answers nobody meanwhile; drain it at the "
+                "gateways first. The whole story: {log}."),
+        zh=Text("引擎 {engine} 的新配置不可用，已恢复运行上一次可用的配置。{first}",
+                "上一次给出过 token 的文件、密钥和版本 {release} 已放回，并且刚刚再次给出了 token。",
+                "请排除原因后重新运行：每次运行都会重新尝试新配置，期间该引擎不应答；请先在网关上排空它。完整日志：{log}。")),
+    "IDC-ENG-019": Entry(
+        en=Text("What was wanted of the engine {engine} did not work, and its last good configuration does not run either. {first} "
+                "Then, with release {release}: {second}",
+                "The engine gives no answers. Both fail, so the cause is likely outside its configuration: the cards, the driver, the store, "
+                "a full disk.",
+                "Look there first (playbooks/status.yml, nvidia-smi, df -h), then at {log}; run again when it is mended."),
+        zh=Text("引擎 {engine} 的新配置不可用，上一次可用的配置也无法运行。{first} 随后使用版本 {release}：{second}",
+                "引擎没有应答。两者都失败，原因很可能不在其配置：GPU、驱动、模型库或磁盘已满。",
+                "请先检查这些（playbooks/status.yml、nvidia-smi、df -h），再看 {log}；排除后重新运行。")),
+    "IDC-ENG-020": Entry(
+        en=Text("Another run is at work on the engine {engine}: process {pid} holds {path}.",
+                "Two at once would write over each other and restart it twice.",
+                "Wait until that process has ended (ps -fp {pid}) and run again; nothing was changed."),
+        zh=Text("另一个任务正在处理引擎 {engine}：进程 {pid} 持有 {path}。", "两个任务同时进行会互相覆盖并重启两次。",
+                "请等待该进程结束（ps -fp {pid}）后重新运行；未做任何更改。")),
+    "IDC-ENG-021": Entry(
+        en=Text("The engine {engine} was not idle after {timeout} s: {seen}.",
+                "It was stopped all the same; vLLM let these requests go on for at most {rest} s, and cut what took longer.",
+                "Drain it at the gateways first, so that no new request comes in, or raise vllm_drain_timeout_s."),
+        zh=Text("引擎 {engine} 在 {timeout} 秒后仍未空闲：{seen}。", "仍然停止了它；vLLM 让这些请求最多再运行 {rest} 秒，更久的会被中断。",
+                "请先在网关上排空它，使新请求不再进入，或调大 vllm_drain_timeout_s。")),
+    "IDC-ENG-022": Entry(
+        en=Text("The engine {engine} was not idle after {timeout} s: {seen}.",
+                "It was left running: its shutdown-timeout is 0, so a stop would cut these requests at once.",
+                "Drain it at the gateways first, raise vllm_drain_timeout_s, or stop it with state stopped where no request is worth keeping."),
+        zh=Text("引擎 {engine} 在 {timeout} 秒后仍未空闲：{seen}。", "保持其运行：它的 shutdown-timeout 为 0，停止会立即中断这些请求。",
+                "请先在网关上排空它，调大 vllm_drain_timeout_s；若请求都不需要保留，可用 state stopped 停止。")),
+    "IDC-ENG-023": Entry(
+        en=Text("{python} on this host has no Docker SDK ({detail}).", "Engines with runtime docker are driven through it.",
+                "Install python3-docker, or let the role vllm do it (--tags vllm_install); where Ansible uses another Python there "
+                "(ansible_python_interpreter), the SDK belongs to that one."),
+        zh=Text("本机的 {python} 没有 Docker SDK（{detail}）。", "runtime 为 docker 的引擎通过它来管理。",
+                "请安装 python3-docker，或由 vllm 角色安装（--tags vllm_install）；若 Ansible 在该主机使用另一个 Python（ansible_python_interpreter），"
+                "SDK 须装在那个 Python 中。")),
+    "IDC-ENG-024": Entry(
+        en=Text("The Docker daemon does not answer at {socket}: {detail}.", "Engines with runtime docker run there.",
+                "Start it (systemctl enable --now docker), and let the play become root, who may talk to it."),
+        zh=Text("Docker 守护进程在 {socket} 没有应答：{detail}。", "runtime 为 docker 的引擎由它运行。",
+                "请启动它（systemctl enable --now docker），并让 play 以 root 身份运行。")),
+    "IDC-ENG-025": Entry(
+        en=Text("The image {image} is not on this host.", "Nothing is pulled: what runs here was carried in and checked.",
+                "Name its archive in vllm_image_archive and run the role's install stage (--tags vllm_install), or docker load it."),
+        zh=Text("本机没有镜像 {image}。", "不会拉取任何镜像：这里运行的都是带入并经过检查的。",
+                "请在 vllm_image_archive 中指定其归档并运行角色的安装阶段（--tags vllm_install），或用 docker load 载入。")),
+    "IDC-ENG-026": Entry(
+        en=Text("Release {release} on {host} was made from another list than {list} is now: {count} lines differ.",
+                "It cannot be made anew in its place, for these run from it or would go back to it: {users}. Nothing was changed.",
+                "Name the new one {another} (vllm_release, or release of a deployment): it is made beside, and the engines move to it when "
+                "they are restarted. Or put the former list back."),
+        zh=Text("{host} 上的版本 {release} 由另一份列表安装，与现在的 {list} 相差 {count} 行。",
+                "不能原地重建，因为以下仍在使用它或会回退到它：{users}。未做任何更改。",
+                "请把新的命名为 {another}（vllm_release，或部署的 release）：它会装在旁边，引擎重启时转到它。或恢复原来的列表。")),
+    "IDC-ENG-027": Entry(
+        en=Text("{host}: {variable} is not usable: {seen}.", "Wanted: {wanted}. Nothing was changed.", "Correct it and run again."),
+        zh=Text("{host}：{variable} 不可用：{seen}。", "应为：{wanted}。未做任何更改。", "请改正后重新运行。")),
+    "IDC-ENG-028": Entry(
+        en=Text("{archive} does not fit {host}: {what} is {seen}, wanted: {wanted}.",
+                "A virtual environment holds the paths and the Python that it was made with; nothing was unpacked.",
+                "Make the archive with script/archive on a host of the same system, vllm_root and vllm_python, name its sha256 in "
+                "vllm_archive_sha256, or install from wheels or an index."),
+        zh=Text("{archive} 不适合 {host}：{what}为 {seen}，应为：{wanted}。", "虚拟环境中写有制作时的路径和 Python；未解包任何内容。",
+                "请在系统、vllm_root 和 vllm_python 都相同的主机上用 script/archive 制作归档，把 sha256 写入 vllm_archive_sha256，"
+                "或改用 wheel 或索引安装。")),
+    "IDC-ENG-029": Entry(
+        en=Text("The kernel of {host} lets nobody set packet filter rules: {detail}.",
+                "Without them whoever reaches this host reaches its engines' ports; no engine was started.",
+                "Give the container CAP_NET_ADMIN, or load the module nf_tables; where another firewall guards these ports, set "
+                "vllm_firewall_enabled: false."),
+        zh=Text("{host} 的内核不允许设置包过滤规则：{detail}。", "没有规则时，能访问该主机的人都能访问引擎端口；未启动任何引擎。",
+                "请给容器 CAP_NET_ADMIN 权限，或加载 nf_tables 模块；若已有其他防火墙保护这些端口，可设置 vllm_firewall_enabled: false。")),
+    "IDC-ENG-031": Entry(
+        en=Text("Release {release} on {host} has flashinfer-python {version}, but not {missing}.",
+                "vLLM then compiles kernels on the host when an engine starts, for minutes and with nvcc and ninja, or does without FlashInfer.",
+                "Add them to the list of packages with their hashes (script/wheels --kernels) and install under a new name. This role does not "
+                "run vllm download-kernels, which would take the same packages from the internet without hashes."),
+        zh=Text("{host} 上的版本 {release} 有 flashinfer-python {version}，但没有 {missing}。",
+                "引擎启动时 vLLM 会用 nvcc 和 ninja 在主机上编译数分钟，或不使用 FlashInfer。",
+                "请把它们连同哈希加入软件包列表（script/wheels --kernels），并以新名称安装。本角色不运行 vllm download-kernels，"
+                "它会从互联网获取同样的包而不校验哈希。")),
     # PROBE: the request that proves a token
     "IDC-PROBE-001": Entry(
         en=Text(
@@ -798,6 +910,38 @@ CATALOGUE: dict[str, Entry] = {
             "请改正 url 或 api_key。",
         ),
     ),
+    "IDC-PROBE-012": Entry(
+        en=Text("{option} is {observed}.", "Wanted: {wanted}. Nothing was asked.", "Correct it in the task."),
+        zh=Text("{option} 的值是 {observed}。", "应为：{wanted}。没有发出任何请求。", "请在任务中改正。")),
+    "IDC-PROBE-013": Entry(
+        en=Text("The answer of {url} for {model} is not what was expected: {detail}.", "Whoever relies on its form would fail.",
+                "Look at the deployment and at the prompt, or correct expect."),
+        zh=Text("{url} 对 {model} 的应答不符合预期：{detail}。", "依赖其格式的调用方会失败。", "请检查部署和提示，或改正 expect。")),
+    "IDC-PROBE-014": Entry(
+        en=Text("{model} at {url} misses its objectives: {detail}.", "Its users notice; all figures are in the result.",
+                "Look at error_samples, the queue and the cards; add a replica or lower the concurrency, or change slo."),
+        zh=Text("{url} 上的 {model} 未达到目标：{detail}。", "用户会察觉到；全部数据在结果中。",
+                "请检查 error_samples、排队和显卡；增加副本或降低并发，或调整 slo。")),
+    "IDC-PROBE-015": Entry(
+        en=Text("{model} at {url} is worse than its baseline: {detail}.", "The figures are ratios, new to old.",
+                "Compare release, configuration and cards with those of the baseline's date; if the change is wanted, save a new baseline."),
+        zh=Text("{url} 上的 {model} 比基线差：{detail}。", "数值为新旧之比。",
+                "请将发行版、配置和显卡与基线日期时的情况比较；若变化符合预期，请保存新的基线。")),
+    "IDC-PROBE-016": Entry(
+        en=Text("{model} at {url} gives other answers than its baseline: {detail}.",
+                "Greedy answers to the same prompts differ by more than the engine's own noise: other weights, another precision, or a wrong kernel.",
+                "Compare revision, release, quantisation and engine options; if the change is wanted, save a new baseline."),
+        zh=Text("{url} 上的 {model} 的应答与基线不同：{detail}。",
+                "同样的提示，贪心解码的应答差异超过引擎自身的噪声：权重不同、精度不同，或内核出错。",
+                "请比较修订、发行版、量化和引擎选项；若变化符合预期，请保存新的基线。")),
+    "IDC-PROBE-017": Entry(
+        en=Text("The baseline {path} can't be used: {detail}.", "Only the same questions can be compared.",
+                "Save one with baseline_save and the options of this task, while the engine is well."),
+        zh=Text("无法使用基线 {path}：{detail}。", "只有同样的问题才能比较。", "请在引擎正常时，用本任务的选项通过 baseline_save 保存一个。")),
+    "IDC-PROBE-018": Entry(
+        en=Text("{path} can't be written: {detail}.", "The baseline or the metric would be lost.",
+                "Make the folder, or name another path."),
+        zh=Text("无法写入 {path}：{detail}。", "基线或指标会丢失。", "请创建该目录，或指定其他路径。")),
     # GW: the gateway
     "IDC-GW-001": Entry(
         en=Text("{host} has no whole source for its certificate.",

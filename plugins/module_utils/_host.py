@@ -4,8 +4,11 @@
 """What the kernel says of a host without any driver's help: PCI cards, modules, IOMMU, memory, store. Private."""
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
+import socket
 from dataclasses import dataclass
 from typing import Any, Iterable, Optional
 
@@ -21,6 +24,7 @@ VENDORS = {
 SERVED = ("nvidia",)
 NOT_SERVED = "not served by this collection yet"
 UNLISTED = "not listed by the driver"
+_CONTAINER = re.compile(r"/(?:docker/|docker-)([0-9a-f]{64})(?:\.scope)?(?:/|$)")  # Docker with cgroupfs, with systemd
 
 
 @dataclass(frozen=True)
@@ -191,13 +195,39 @@ def mounted(path: str, table: str) -> tuple[Optional[str], Optional[str]]:
     return best
 
 
-def unit_of(pid: int, proc: str = "/proc") -> Optional[str]:
-    """The systemd unit that a process runs in (service or scope), from its cgroup; None where unknown."""
+def unit_of(pid: int, proc: str = "/proc", docker: str = "/var/run/docker.sock") -> Optional[str]:
+    """The systemd unit that a process runs in (service or scope), from its cgroup; None where unknown.
+
+    An engine that Docker runs counts as the unit that it would be under systemd: whoever has it, it is an engine of ours.
+    """
     for line in read(os.path.join(proc, str(pid), "cgroup"), 1 << 16).splitlines():
         hierarchy, _colon, rest = line.partition(":")
         controllers, _colon, path = rest.partition(":")
         if hierarchy == "0" or controllers == "name=systemd":
+            container = _CONTAINER.search(path)
+            engine = _engine_of(container.group(1), docker) if container else None
+            if engine:
+                return f"idc-vllm@{engine}.service"
             for part in path.split("/"):
                 if part.endswith((".service", ".scope")):
                     return part
     return None
+
+
+def _engine_of(container: str, docker: str) -> Optional[str]:
+    """The engine that vllm_service has put into a container, by its label; None for another container or without a daemon.
+
+    https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerInspect
+    """
+    line = http.client.HTTPConnection("localhost", timeout=5)
+    line.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line.sock.settimeout(5)
+    try:
+        line.sock.connect(docker)
+        line.request("GET", f"/v1.41/containers/{container}/json")
+        name = json.loads(line.getresponse().read())["Config"]["Labels"].get("idc.llm.engine")
+        return str(name) if name else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
+        return None
+    finally:
+        line.close()

@@ -27,7 +27,8 @@ VARIABLES = (
 )
 SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token")
 TENANT = ("keys", "deployments")
-SOURCES = ("wheels", "wheels_controller", "hf", "modelscope")
+SOURCES = ("wheels", "wheels_controller", "pip", "pip_list", "pip_ca", "archive", "archive_controller", "archive_sha256", "hf",
+           "modelscope")
 
 # The oldest Python on a managed host, by ansible-core's minor version, and the package that brings one.
 # https://docs.ansible.com/ansible/latest/reference_appendices/release_and_maintenance.html

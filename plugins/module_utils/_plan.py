@@ -8,6 +8,7 @@ Models are weighed in ``_model``, ``_kv`` and ``_memory``, cut in ``_layout``, h
 """
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
@@ -29,6 +30,10 @@ from ansible_collections.idc.llm.plugins.module_utils._placement import SLOT, Pl
 from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS, Ports
 
 SCHEMA = 2
+READY = "VLLM_ENGINE_READY_TIMEOUT_S"
+READY_BASE_S = 600   # what vLLM gives whatever model (vllm/envs.py), which compiling, warming up and capturing graphs stay in
+READ_BYTES_S = 0.5e9  # one SATA disk's. vLLM's docs on InstantTensor say 160 s for DeepSeek-R1 on 8 × H200: 4.3e9 from NVMe disks
+START_S = 60         # Python's imports, before vLLM begins to count, and the first tokens, after it
 KEPT = ("name", "deployment", "replica", "rank", "host", "port", "gpus")  # what an engine of the last plan must say to count
 
 
@@ -139,7 +144,9 @@ class _Engines:
         deployment, part = replica.deployment, replica.ranks[rank]
         host, head = self.hosts[part.host], self.hosts[replica.ranks[0].host]
         name = engine_name(deployment.name, replica.number, rank)
-        port, master = ports.ports[name], ports.masters.get(engine_name(deployment.name, replica.number))
+        lead = engine_name(deployment.name, replica.number)
+        port, master = ports.ports[name], ports.masters.get(lead)
+        environment = self._environment(replica, host)
         held = replica.way.estimate if replica.way else None
         measured = held if self.models.get(deployment.name) else None
         return {
@@ -150,6 +157,7 @@ class _Engines:
             "replica": replica.number,
             "rank": rank,
             "head": rank == 0,
+            "leader": {"engine": lead, "address": head.address, "port": ports.ports[lead]} if rank else None,
             "host": part.host,
             "address": host.address,
             "port": port,
@@ -160,7 +168,8 @@ class _Engines:
                        "kv_tokens": measured.tokens, "context": measured.context, "sequences": measured.sequences}
             if measured else None,
             "config": self._config(replica, rank, host, port, head.address, master),
-            "environment": self._environment(replica, host),
+            "environment": environment,
+            "ready_timeout_s": int(environment[READY]) + START_S,
         }
 
     def _config(self, replica: Replica, rank: int, host: Host, port: int, head: Optional[str],
@@ -192,8 +201,21 @@ class _Engines:
         environment = {"VLLM_HOST_IP": str(host.address), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         if len(replica.ranks) > 1:
             environment.update({str(key): str(value) for key, value in host.nccl.items()})
+        model = self.models.get(replica.deployment.name)
+        environment[READY] = str(engine_ready_s(model.download if model else 0.0))
         environment.update({str(key): str(value) for key, value in replica.deployment.environment.items()})
+        if not re.fullmatch("[1-9][0-9]*", environment[READY]):
+            raise IdcError("IDC-INV-004", deployment=replica.deployment.name, key=f"environment.{READY}",
+                           observed=environment[READY] or "empty", wanted="seconds, a whole number")
         return environment
+
+
+def engine_ready_s(checkpoint: float) -> int:
+    """Seconds that vLLM's server waits for its engine: a base, and what a slow disk takes for the whole checkpoint (bytes).
+
+    Whole, because each rank looks through all of its files; once, because the ranks of a host share the page cache.
+    """
+    return 60 * math.ceil((READY_BASE_S + checkpoint / READ_BYTES_S) / 60)
 
 
 def _across(nodes: int, data: int, rank: int, head: Optional[str], master: Optional[int]) -> Dict[str, Any]:
@@ -304,6 +326,10 @@ def _warnings(known: Mapping[str, Host], left_out: Sequence[Mapping[str, str]], 
                 seen.add(text)
                 warnings.append(text)
         for rank in replica.ranks:
+            told = known[rank.host].nccl  # empty on paper
+            if len(replica.ranks) > 1 and told and "GLOO_SOCKET_IFNAME" not in {**told, **deployment.environment}:
+                warnings.append(f"{rank.host}: no network interface is known for {deployment.name}, which spans hosts; NCCL and "
+                                "Gloo guess one. Set idc_llm_address to an address of the host.")
             free, path = known[rank.host].store_free, store_path(deployment, wishes)
             there = any(row["path"] == path for row in (previous.get("stores") or {}).get(rank.host, ()))
             if model and free is not None and free < model.download and not there:

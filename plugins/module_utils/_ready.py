@@ -8,7 +8,7 @@ Private to this collection.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._probe import TRANSIENT
@@ -37,28 +37,38 @@ class Unit:
 
 @dataclass(frozen=True)
 class World:
-    """What waiting needs from outside. ``ask`` gives the probe's values or raises IdcError."""
+    """What waiting needs from outside. ``ask`` gives the probe's values or raises IdcError; ``warm`` sends what a cold engine needs
+    to be fast, and raises nothing."""
 
     unit: Callable[[], Unit]
     healthy: Callable[[], bool]
     ask: Callable[[], dict[str, Any]]
     clock: Callable[[], float]
     sleep: Callable[[float], None]
+    warm: Optional[Callable[[], None]] = None
 
 
 def wait_ready(world: World, timeout: float, restarts: int = 0) -> dict[str, Any]:
     """The probe's values once the engine answers; NotReady as soon as it died, or after ``timeout`` seconds.
 
+    Healthy is not warm (the first prompts make vLLM compile kernels), and a warm-up may kill a weak engine: it comes after the
+    first token, and the token that counts comes after it.
+
     ``restarts``: the automatic restarts there were before; one more is a death.
     """
     end = world.clock() + timeout
-    last = "the port is not open yet"
+    last, cold = "the port is not open yet", world.warm
     while True:
         unit = world.unit()
         if unit.restarts > restarts or unit.sub == "auto-restart" or unit.active in ("failed", "inactive"):
             raise NotReady("died", f"unit {unit.active}/{unit.sub}, {unit.restarts} restart(s)")
         if world.healthy():
             try:
+                answer = world.ask()
+                if cold is None:
+                    return answer
+                warm, cold = cold, None
+                warm()
                 return world.ask()
             except IdcError as error:
                 if error.code not in TRANSIENT:

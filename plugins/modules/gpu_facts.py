@@ -186,7 +186,7 @@ ansible_facts:
                 pid: {description: "Process id on the host.", type: int}
                 memory_bytes: {description: "GPU memory it uses, in bytes. Null where NVML does not say.", type: int}
                 unit: {type: str, sample: idc-vllm@r1-blue-0.service,
-                  description: "The systemd unit it runs in. Null where its cgroup does not say."}
+                  description: "The systemd unit it runs in; an engine in a container counts as its unit. Null where nobody knows."}
             power_draw_w: {type: float,
               description: "Power drawn in watts. From V(health), as all that follows up to C(persistence)."}
             power_limit_w: {description: "Power limit in watts.", type: float}

@@ -90,6 +90,8 @@ plan:
       V(gateway) the upstreams, V(scrape) the exporters' endpoints, V(warnings) sentences, V(left_out) hosts with the reason.
     - In C(memory) of an engine, sizes are bytes of its fullest GPU, C(kv_tokens) the tokens of KV cache of the whole replica,
       C(sequences) how many of C(context) tokens fit at once.
+    - C(ready_timeout_s) of an engine are the seconds that it may take from its start to the first token, C(leader) of a rank of a
+      replica that spans hosts where its head answers; null on heads.
   returned: success
   type: dict
   sample: {schema: 2, provisional: false, warnings: [], left_out: [], engines: [{name: tiny-blue-0, host: node1, port: 8000}]}

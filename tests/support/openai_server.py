@@ -15,6 +15,7 @@ from typing import Any, Iterator
 KEY = "tenant-key-0123456789abcdef0123456789"
 MODEL = "tiny"
 TOKENS = ("Hel", "lo", " there", "!")
+TEMPLATE = 3  # prompt tokens that a chat template adds; each word is one more
 
 
 def _chunk(**delta: Any) -> dict[str, Any]:
@@ -37,9 +38,19 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """The chat route."""
         payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.seen.append({"path": self.path, "headers": dict(self.headers), "payload": payload})
-        faults = self.server.faults
-        fault = faults.pop(0) if len(faults) > 1 else faults[0]
+        with self.server.lock:
+            self.server.seen.append({"path": self.path, "headers": dict(self.headers), "payload": payload})
+            faults = self.server.faults
+            fault = faults.pop(0) if len(faults) > 1 else faults[0]
+            self.server.now += 1
+            self.server.most = max(self.server.most, self.server.now)
+        try:
+            self._answer(payload, fault)
+        finally:
+            with self.server.lock:
+                self.server.now -= 1
+
+    def _answer(self, payload: dict[str, Any], fault: str) -> None:
         if self.path != "/v1/chat/completions":
             self._error(404, "Not Found")
         elif self.headers.get("Authorization") != f"Bearer {KEY}":
@@ -50,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
             self._error(500, "cannot schedule new futures after shutdown")
         elif fault == "400":
             self._error(400, "max_tokens must be at least 1")
+        elif fault == "429":
+            self._error(429, "rate limit exceeded")
         elif fault == "not json":
             self._send(502, b"<html>Bad Gateway</html>", "text/html")
         elif fault == "hang":
@@ -57,9 +70,9 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "drop":
             self.close_connection = True
         else:
-            self._stream(fault)
+            self._stream(fault, payload)
 
-    def _stream(self, fault: str) -> None:
+    def _stream(self, fault: str, payload: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
@@ -67,7 +80,10 @@ class Handler(BaseHTTPRequestHandler):
         self._event(_chunk(role="assistant", content=""))
         if fault == "slow":
             time.sleep(0.4)
-        tokens = () if fault == "empty" else TOKENS
+        tokens = () if fault == "empty" else self.server.tokens
+        if fault.startswith("other "):  # another token at one position, from 0
+            at = int(fault[len("other "):])
+            tokens = (*tokens[:at], "?", *tokens[at + 1:])
         for number, token in enumerate(tokens):
             if fault == "cut" and number == 2:
                 self.close_connection = True
@@ -77,10 +93,14 @@ class Handler(BaseHTTPRequestHandler):
             if fault == "error event" and number == 2:
                 self._event({"error": {"message": "EngineCore encountered an issue", "code": 500}})
                 break
-            time.sleep(0.02)
-            self._event(_chunk(reasoning_content=token) if fault == "thinking" else _chunk(content=token))
+            time.sleep(self.server.pace)
+            event = _chunk(reasoning_content=token) if fault == "thinking" else _chunk(content=token)
+            if payload.get("return_token_ids") and self.server.gives_ids:
+                event["choices"][0]["token_ids"] = [sum(token.encode())]
+            self._event(event)
         if fault != "no usage":
-            self._event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": len(tokens)}})
+            asked = TEMPLATE + len(payload["messages"][0]["content"].split())
+            self._event({"choices": [], "usage": {"prompt_tokens": asked, "completion_tokens": len(tokens)}})
         if fault != "no end":
             self._raw(b"data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
@@ -105,7 +125,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """``faults``: what goes wrong, request by request; ``seen``: the requests that came."""
+    """``faults``: what goes wrong, request by request; ``seen``: the requests that came.
+
+    ``tokens``, ``pace``: of a sound answer, seconds before each; ``gives_ids``: whether it knows vLLM's
+    ``return_token_ids``; ``most``: how many requests were under way at once.
+    """
 
     daemon_threads = True
 
@@ -116,6 +140,11 @@ class Server(ThreadingHTTPServer):
         self.faults = faults
         self.seen: list[dict[str, Any]] = []
         self.url = ""
+        self.tokens: tuple[str, ...] = TOKENS
+        self.pace = 0.02
+        self.gives_ids = True
+        self.lock = threading.Lock()
+        self.now = self.most = 0
 
     def begin(self) -> None:
         """Take the port now, where ``later`` was asked for."""

@@ -128,3 +128,11 @@ def test_the_right_vault_password_leads_on_to_the_hosts(site, tmp_path):
 def test_wrong_folder_of_wheels_on_the_controller(site, tmp_path):
     site.variables["idc_llm_sources"]["wheels_controller"] = f"{tmp_path}/nowhere"
     refused(site, "IDC-HOST-005: localhost", "nowhere/requirements.txt")
+
+
+@pytest.mark.parametrize("instead", [{"pip": "https://mirror/simple", "pip_list": "list.txt"},
+                                     {"archive": "/srv/vllm.tar.gz", "archive_sha256": "a" * 64}])
+def test_no_folder_of_wheels_is_looked_for_where_releases_come_from_elsewhere(site, instead):
+    site.variables["idc_llm_sources"] = instead
+    _rc, output = site.run("preflight", "--check")
+    assert "Check the host" in output and "IDC-HOST-005" not in output and "IDC-INV" not in output, output[-3000:]

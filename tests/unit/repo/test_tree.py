@@ -16,6 +16,7 @@ LONG = {
     "COPYING": "the licence",
     "plugins/module_utils/_errors.py": "one catalogue, a table in two languages",
     "plugins/module_utils/_catalogue.py": "a table of facts about models",
+    "plugins/module_utils/_agent_watchdog.py": "a program in one file, as it runs on hosts",
     "docs/errors.md": "generated from the catalogue",
     "docs/reference/modules.md": "generated from the modules",
     "docs/reference/roles.md": "generated from the argument specs",

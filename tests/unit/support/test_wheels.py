@@ -6,12 +6,15 @@ import argparse
 import hashlib
 import importlib.machinery
 import importlib.util
+import json
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from ansible_collections.idc.llm.plugins.module_utils import _release
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,13 +29,15 @@ def load(path):
 
 sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
 wheels = load(ROOT / "script" / "wheels")
+archive = load(ROOT / "script" / "archive")
 stub = load(ROOT / "tests" / "support" / "engine" / "make_stub_wheel.py")
 sys.dont_write_bytecode = before
 
 
 def arguments(tmp_path, **changes):
     """What the command line would give, with `changes`."""
-    given = {"release": "0.33.0", "pins": None, "python": "3.12", "no_deps": False, "extra_index": "", "extra_wheel": []}
+    given = {"release": "0.33.0", "pins": None, "python": "3.12", "no_deps": False, "extra_index": "", "extra_wheel": [],
+             "kernels": False}
     return argparse.Namespace(**{**given, "out": tmp_path / "out", **changes})
 
 
@@ -117,6 +122,48 @@ def test_command_without_that_python_chooses_by_tags(tmp_path, monkeypatch):
     assert "--no-deps" in command
     assert command[command.index("--extra-index-url") + 1] == "URL"
     assert command[-2:] == ["-r", "pins.txt"]
+
+
+def test_kernels_are_those_of_the_flashinfer_that_came(tmp_path, monkeypatch):
+    asked = []
+
+    def run(command, check):
+        asked.append(command)
+        name = "flashinfer_python-0.7.2-py3-none-any.whl" if len(asked) == 1 else "flashinfer_cubin-0.7.2-py3-none-any.whl"
+        (Path(command[command.index("--dest") + 1]) / name).write_bytes(b"x")
+
+    monkeypatch.setattr(wheels.subprocess, "run", run)
+    monkeypatch.setattr(wheels, "interpreter", lambda version: sys.executable)
+    assert wheels.fill(arguments(tmp_path, kernels=True, extra_index="URL")) == 2
+    assert asked[0][-1] == "vllm==0.33.0" and "--no-deps" not in asked[0]
+    assert asked[1][-2:] == ["flashinfer-cubin==0.7.2", "flashinfer-jit-cache==0.7.2"]
+    assert "--no-deps" in asked[1] and "vllm==0.33.0" not in asked[1] and asked[1][asked[1].index("--extra-index-url") + 1] == "URL"
+
+
+def test_kernels_without_flashinfer_are_a_mistake(tmp_path, monkeypatch):
+    fake_pip(monkeypatch, ["vllm-0.33.0-py3-none-any.whl"])
+    with pytest.raises(SystemExit, match="no flashinfer_python"):
+        wheels.fill(arguments(tmp_path, kernels=True))
+
+
+def test_an_archive_says_what_it_is_first_and_leaves_the_marker_out(tmp_path):
+    release = tmp_path / "releases/1.0"
+    (release / "bin").mkdir(parents=True)
+    (release / "bin/python3").symlink_to("/usr/bin/python3")
+    (release / "bin/python").symlink_to("python3")
+    with pytest.raises(SystemExit, match="no finished release"):
+        archive.pack(release, tmp_path / "out.tar.gz")
+    (release / "installed-requirements.txt").write_text("vllm==1.0\n")
+    digest = archive.pack(release, tmp_path / "out.tar.gz")
+    assert digest == hashlib.sha256((tmp_path / "out.tar.gz").read_bytes()).hexdigest()
+    assert archive.pack(release, tmp_path / "again.tar.gz") == digest
+    with tarfile.open(tmp_path / "out.tar.gz") as tar:
+        assert tar.getnames() == ["release.json", "bin", "bin/python", "bin/python3"]
+        said = json.load(tar.extractfile("release.json"))
+        assert {(one.uid, one.gid) for one in tar} == {(0, 0)}
+    assert (said["release"], said["path"], said["interpreter"]) == ("1.0", str(release), "/usr/bin/python3")
+    assert _release.read_head(json.dumps(said)).text == "vllm==1.0\n"
+    assert (archive.MARKER, archive.HEAD) == (_release.MARKER, _release.HEAD)
 
 
 def test_engine_pins_are_exact_and_leave_the_cuda_builds_out():

@@ -101,7 +101,13 @@ def test_unit_keeps_what_was_measured():
         "ExecStart=/opt/idc_llm/deployments/%i/current/bin/vllm serve --config /etc/idc_llm/engines/%i/config.yaml",
     ):
         assert line in unit
-    assert not [line for line in unit if line.startswith(("PrivateDevices=", "ProtectClock=", "LimitNOFILE="))]
+    assert not [line for line in unit if line.startswith(("PrivateDevices=", "ProtectClock="))]
+
+
+@pytest.mark.parametrize("memlock, wanted", [(-1, "LimitMEMLOCK=infinity"), (8388608, "LimitMEMLOCK=8388608")])
+def test_limits_are_as_given(memlock, wanted):
+    unit = _engine.files(Spec("tiny", memlock_bytes=memlock, nofile=4096, config={"model": "m"}))[0].text.splitlines()
+    assert wanted in unit and "LimitNOFILE=4096" in unit
 
 
 @pytest.mark.parametrize(

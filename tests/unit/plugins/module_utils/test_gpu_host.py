@@ -4,7 +4,11 @@
 """What sysfs and procfs say of a host, from trees of files."""
 from __future__ import annotations
 
+import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler
+from socketserver import UnixStreamServer
 
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils._host import (
@@ -163,6 +167,40 @@ def test_a_store_without_a_table_of_mounts(tmp_path):
 def test_mounts(path, found):
     table = "d / ext4 rw 0 0\nd /var/lib xfs rw 0 0\nd /var/lib zfs rw 0 0\nd /mnt/my\\040disk xfs rw 0 0\nbroken\n"
     assert mounted(path, table) == found
+
+
+@pytest.mark.parametrize("cgroup", ["0::/system.slice/docker-{}.scope", "1:name=systemd:/docker/{}"])
+@pytest.mark.parametrize(("labels", "unit"), [
+    ({"idc.llm.engine": "r1-blue-0"}, "idc-vllm@r1-blue-0.service"), ({}, None), (None, None)])
+def test_an_engine_in_a_container_is_one_of_ours(tmp_path, cgroup, labels, unit):
+    """The daemon is asked over its socket, as it answers: https://docs.docker.com/reference/api/engine/version/v1.41/"""
+    name, asked = "4af" + 61 * "0", []
+
+    class Daemon(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            body = json.dumps({"Id": name, "Config": {"Labels": labels}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words):
+            """Quiet."""
+
+        def address_string(self):
+            return "a socket"
+
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(cgroup.format(name) + "\n")
+    with UnixStreamServer(str(tmp_path / "docker.sock"), Daemon) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        found = unit_of(7, str(tmp_path), str(tmp_path / "docker.sock"))
+        thread.join()
+    scope = f"docker-{name}.scope" if "scope" in cgroup else None
+    assert (found, asked) == (unit or scope, [f"/v1.41/containers/{name}/json"])
+    assert unit_of(7, str(tmp_path), str(tmp_path / "nobody.sock")) == scope
 
 
 @pytest.mark.parametrize(

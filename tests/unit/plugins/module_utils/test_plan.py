@@ -10,7 +10,7 @@ from ansible_collections.idc.llm.plugins.module_utils._deployment import parse_d
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._fleet import Gpu, Host, hosts_on_paper
 from ansible_collections.idc.llm.plugins.module_utils._layout import card_of
-from ansible_collections.idc.llm.plugins.module_utils._plan import Wishes, make_plan, to_keep
+from ansible_collections.idc.llm.plugins.module_utils._plan import Wishes, engine_ready_s, make_plan, to_keep
 from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS
 
 WISHES = Wishes(release="1.0", store_root="/store", allow_unaccepted=True)
@@ -216,6 +216,51 @@ def test_nccl_is_set_for_engines_that_span_hosts_only():
                       deployment("b", tensor_parallel=8)], hosts, WISHES)
     seen = [(e["deployment"], e["environment"].get("NCCL_IB_HCA"), e["environment"].get("NCCL_DEBUG")) for e in plan["engines"]]
     assert seen == [("a", "mlx5_0", "INFO"), ("a", "mlx5_0", "INFO"), ("b", None, None)]
+
+
+def test_each_rank_speaks_over_what_its_own_host_has_and_a_host_that_does_not_say_is_told_of():
+    keys = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA", "NCCL_IB_GID_INDEX", "NCCL_IB_TC")
+    told, other = ({key: f"{key}-{host}" for key in keys} for host in ("n1", "n2"))
+    wanted = deployment(tensor_parallel=8, pipeline_parallel=2, replicas=1)
+    plan = make_plan([wanted], [gpu_host("n1", nccl=told), gpu_host("n2", nccl=other)], WISHES)
+    first, second = (engine["environment"] for engine in plan["engines"])
+    assert {**told, "VLLM_HOST_IP": "10.0.0.1"}.items() <= first.items()
+    assert {**other, "VLLM_HOST_IP": "10.0.0.2"}.items() <= second.items()
+    assert not any("no network interface" in text for text in plan["warnings"])
+    mute = [gpu_host("n1", nccl=told), gpu_host("n2", nccl={"NCCL_DEBUG": "WARN"})]
+    warnings = make_plan([wanted], mute, WISHES)["warnings"]
+    assert [text.partition(":")[0] for text in warnings if "no network interface" in text] == ["n2"]
+    wanted = deployment(tensor_parallel=8, pipeline_parallel=2, replicas=1, environment={"GLOO_SOCKET_IFNAME": "eth1"})
+    assert not any("no network interface" in text for text in make_plan([wanted], mute, WISHES)["warnings"])
+
+
+def test_a_rank_knows_where_its_head_answers():
+    plan = make_plan([deployment(tensor_parallel=8, pipeline_parallel=2, replicas=1, port=8100)], [gpu_host("n1"), gpu_host("n2")],
+                     WISHES)
+    assert [engine["leader"] for engine in plan["engines"]] == [
+        None, {"engine": "r1-blue-0", "address": "10.0.0.1", "port": 8100}]
+
+
+@pytest.mark.parametrize(("checkpoint", "seconds"), [(0, 600), (1e6, 660), (15e9, 660), (688.6e9, 1980), (1.5e12, 3600)])
+def test_the_time_to_get_ready_follows_the_checkpoint(checkpoint, seconds):
+    assert engine_ready_s(checkpoint) == seconds
+
+
+def test_the_engine_and_those_who_wait_for_it_read_one_number():
+    wanted, metadata = measured("q", "Qwen/Qwen3-8B", replicas=1)
+    for one, known, seconds in ((wanted, metadata, 660), (deployment(tensor_parallel=1, replicas=1), None, 600),
+                                (deployment(device="cpu"), None, 600),
+                                (deployment(device="cpu", environment={"VLLM_ENGINE_READY_TIMEOUT_S": 3600}), None, 3600)):
+        engine = make_plan([one], [gpu_host("n1", 1)], WISHES, None, known)["engines"][0]
+        assert engine["environment"]["VLLM_ENGINE_READY_TIMEOUT_S"] == str(seconds)
+        assert engine["ready_timeout_s"] == seconds + 60, "a start has imports before, and first tokens after"
+
+
+@pytest.mark.parametrize("wrong", ["soon", "0", -5, 1.5, ""])
+def test_a_time_to_get_ready_that_is_none_is_refused(wrong):
+    with pytest.raises(IdcError) as caught:
+        make_plan([deployment(device="cpu", environment={"VLLM_ENGINE_READY_TIMEOUT_S": wrong})], cpu_hosts(), WISHES)
+    assert caught.value.code == "IDC-INV-004" and str(wrong) in str(caught.value)
 
 
 def test_a_measured_engine_says_what_it_holds_and_gateways_weigh_it():

@@ -4,6 +4,8 @@
 """Waiting for an engine on a clock that the test turns."""
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._ready import NotReady, Unit, World, confirm, wait_ready
@@ -96,3 +98,21 @@ def test_an_engine_that_is_still_loading_gets_the_rest_of_its_time():
     with pytest.raises(NotReady):
         confirm(late.world(), 600)
     assert late.now == 10
+
+
+@pytest.mark.parametrize(("breaks", "expected"), [(False, TOKEN), (True, None)])
+def test_the_token_that_counts_comes_after_the_warm_up(breaks, expected):
+    engine, warmed = Engine(), []
+
+    def warm():
+        warmed.append(engine.asked)
+        engine.token_at = 999 if breaks else 0
+
+    world = dataclasses.replace(engine.world(), warm=warm)
+    if breaks:
+        with pytest.raises(NotReady):
+            wait_ready(world, 30)
+    else:
+        assert wait_ready(world, 30) == expected
+        assert engine.asked == 2
+    assert warmed == [1]  # once, after the first token

@@ -8,92 +8,37 @@ The real systemd and the real vLLM are molecule's.
 from __future__ import annotations
 
 import dataclasses
-import getpass
-import grp
+import json
 import os
-import socket
 import stat
+from pathlib import Path
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils._engine import Spec
-from ansible_collections.idc.llm.plugins.module_utils._engine_host import INSTALLED, EngineHost
+from ansible_collections.idc.llm.plugins.module_utils._engine_host import EngineHost
+from ansible_collections.idc.llm.plugins.module_utils._engine_life import Proof
+from ansible_collections.idc.llm.plugins.module_utils._engine_systemd import INSTALLED
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
-from tests.support.openai_server import KEY, MODEL, serve
+from tests.support.engine_unit import DIES, SERVES, Systemd, make_spec
+from tests.support.openai_server import KEY, serve
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files get root as their owner")
 
 
-class Systemd:
-    """systemctl and journalctl for one unit: its state, and what was asked of them."""
-
-    def __init__(self, spec: Spec) -> None:
-        self.spec, self.done, self.journal = spec, [], ""
-        self.state = {"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "UnitFileState": "disabled"}
-        self.dies = False
-        self.at_start = lambda: None
-
-    def __call__(self, argv):
-        if argv[0] == "journalctl":
-            return 0, self.journal, ""
-        verb = argv[1]
-        if verb == "show":
-            return 0, "".join(f"{key}={value}\n" for key, value in self.state.items()), ""
-        self.done.append(verb)
-        if verb in ("start", "restart"):
-            self.at_start()
-            self.state.update(ActiveState="active", SubState="auto-restart" if self.dies else "running")
-            running = f"{self.spec.run_dir}/{self.spec.name}"
-            os.makedirs(running, exist_ok=True)
-            with open(f"{self.spec.config_dir}/{self.spec.name}/digest", encoding="utf-8") as wanted:
-                digest = wanted.read()
-            with open(f"{running}/digest", "w", encoding="utf-8") as stream:
-                stream.write(digest)
-        elif verb == "stop":
-            self.state.update(ActiveState="inactive", SubState="dead")
-        elif verb in ("enable", "disable"):
-            self.state["UnitFileState"] = verb + "d"
-        return 0, "", ""
-
-    def did(self) -> list[str]:
-        """What was asked since the last look."""
-        done, self.done = self.done, []
-        return done
-
-
 @pytest.fixture
 def spec(tmp_path):
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "model.safetensors").write_text("weights")
-    program = tmp_path / "root/releases/1.0/bin/vllm"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    (program.parent.parent / INSTALLED).write_text("vllm==1.0 --hash=sha256:aa\n")
-    for folder in ("units", "engines"):
-        (tmp_path / folder).mkdir()
-    group = grp.getgrgid(os.getgid()).gr_name
-    return Spec(
-        name="tiny-blue-0",
-        release="1.0",
-        config={"model": str(model), "served-model-name": MODEL, "host": "127.0.0.1", "port": 18650},
-        api_key=KEY,
-        root=str(tmp_path / "root"),
-        config_dir=str(tmp_path / "engines"),
-        user=getpass.getuser(),
-        group=group,
-        unit_dir=str(tmp_path / "units"),
-        run_dir=str(tmp_path / "run"),
-    )
+    return make_spec(tmp_path)
 
 
 def bring_up(systemd, spec, dry=False, state="started", wait=False):
     host = EngineHost(systemd, lambda name: name, dry)
-    return host.bring_up(spec, state, wait=wait, model="", ready_timeout=5, probe_timeout=2)
+    return host.bring_up(spec, state, Proof(wait, ready_timeout=5, probe_timeout=2))
 
 
 def tree(path) -> list[str]:
-    return sorted(os.path.join(top, name) for top, dirs, files in os.walk(path) for name in files + dirs)
+    """All paths but the lock's."""
+    found = [os.path.join(top, name) for top, dirs, files in os.walk(path) for name in files + dirs]
+    return sorted(name for name in found if not name.endswith(".lock"))
 
 
 def test_first_second_and_changed_run(spec):
@@ -147,7 +92,7 @@ def test_a_run_that_was_cut_between_writing_and_restarting_is_made_good(spec):
 
     systemd_down._apply = killed
     with pytest.raises(KeyboardInterrupt):
-        systemd_down.bring_up(changed, "started", wait=False, model="", ready_timeout=5, probe_timeout=2)
+        systemd_down.bring_up(changed, "started", Proof(wait=False))
     systemd.did()
     result = bring_up(systemd, changed)
     assert (result["diff"], result["action"], result["changed"]) == ([], "restart", True)
@@ -194,6 +139,58 @@ def test_what_is_missing_is_said_before_anything_is_written(spec, tmp_path, chan
     assert says in told["pending"][0]
 
 
+@pytest.mark.parametrize("dry", [False, True])
+def test_options_that_the_release_does_not_understand_touch_nothing(spec, tmp_path, dry):
+    systemd = Systemd(spec)
+    bring_up(systemd, spec)
+    systemd.did()
+    before = tree(tmp_path)
+    wrong = dataclasses.replace(spec, environment={"VLLM_USE_V1": "1"},
+                                config={**spec.config, "max_batch_size": 8, "dtype": "fp16"})
+    with pytest.raises(IdcError) as caught:
+        bring_up(systemd, wrong, dry=dry)
+    assert caught.value.code == "IDC-ENG-015"
+    for words in ("3 of the settings", "config.max_batch_size", "max-num-seqs", "config.dtype", "environment.VLLM_USE_V1"):
+        assert words in caught.value.render()
+    assert (tree(tmp_path), systemd.did()) == (before, [])
+
+
+def test_options_before_the_release_is_there_are_not_validated_yet(spec):
+    wrong = dataclasses.replace(spec, release="2.0", config={**spec.config, "max_batch_size": 8})
+    pending = bring_up(Systemd(spec), wrong, dry=True)["pending"]
+    assert any("not validated yet: release 2.0 is not installed" in sentence for sentence in pending)
+    with pytest.raises(IdcError, match="IDC-ENG-001"):
+        bring_up(Systemd(spec), wrong)
+
+
+@pytest.mark.parametrize("text", [None, "{", json.dumps({"schema": 99})])
+def test_a_release_whose_options_nobody_listed(spec, tmp_path, text):
+    systemd, path = Systemd(spec), Path(spec.release_dir, "arguments.json")
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    before = tree(tmp_path)
+    with pytest.raises(IdcError, match=r"IDC-ENG-016.*arguments\.json.*vllm_install"):
+        bring_up(systemd, spec)
+    assert (tree(tmp_path), systemd.did()) == (before, [])
+    assert any(str(path) in sentence for sentence in bring_up(systemd, spec, dry=True)["pending"])
+
+
+def test_a_switch_is_written_so_that_vllm_turns_it_off(spec):
+    off = dataclasses.replace(spec, config={**spec.config, "enable_prefix_caching": False})
+    bring_up(Systemd(spec), off)
+    text = Path(spec.config_dir, spec.name, "config.yaml").read_text()
+    assert "\nno-enable-prefix-caching: true\n" in text and "\nenable-prefix-caching" not in text
+
+
+def test_the_key_of_the_module_is_no_second_place(spec):
+    assert bring_up(Systemd(spec), spec)["action"] == "start"  # VLLM_API_KEY in the environment file is the module's own
+    twice = dataclasses.replace(spec, environment={"VLLM_API_KEY": KEY}, gpus=("GPU-1",))
+    with pytest.raises(IdcError, match="environment.VLLM_API_KEY") as caught:
+        bring_up(Systemd(spec), twice)
+    assert KEY not in caught.value.render()
+
+
 def test_a_port_that_someone_else_holds(spec):
     with serve() as server:
         taken = dataclasses.replace(spec, config={**spec.config, "port": server.server_address[1]})
@@ -202,22 +199,17 @@ def test_a_port_that_someone_else_holds(spec):
 
 
 def test_ready_is_a_real_token(spec):
-    systemd = Systemd(spec)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spec = dataclasses.replace(spec, config={**spec.config, "port": port})
-    with serve("500", "", port=port, later=True) as server:
-        systemd.at_start = server.begin
-        result = bring_up(systemd, spec, wait=True)
-        assert len(server.seen) == 2
+    systemd = Systemd(spec, lambda text: SERVES)
+    systemd.faults = ["500", ""]
+    result = bring_up(systemd, spec, wait=True)
+    assert len(systemd.server.seen) == 2
     assert result["probe"]["text"] == "Hello there!"
     assert result["ready_s"] >= 1
+    systemd.end("inactive")
 
 
 def test_a_death_is_told_with_its_reason(spec):
-    systemd = Systemd(spec)
-    systemd.dies = True
+    systemd = Systemd(spec, lambda text: DIES)
     systemd.journal = f"(EngineCore pid=7) ERROR 11-22 03:41:00 [core.py:1] ValueError: no {KEY} today\n"
     with pytest.raises(IdcError) as caught:
         bring_up(systemd, spec, wait=True)
@@ -226,16 +218,15 @@ def test_a_death_is_told_with_its_reason(spec):
 
 
 def test_an_unchanged_engine_that_gives_no_token_is_not_ok(spec):
-    with serve("500") as server:
-        systemd = Systemd(spec)
-        spec = dataclasses.replace(spec, config={**spec.config, "port": server.server_address[1]})
-        systemd.state.update(ActiveState="active", SubState="running", UnitFileState="enabled")
-        bring_up(systemd, dataclasses.replace(spec))  # takes the running engine over: restarted once
-        systemd.did()
-        with pytest.raises(IdcError, match="IDC-ENG-009.*cannot schedule"):
-            bring_up(systemd, spec, wait=True)
-        assert systemd.did() == []
-        assert len(server.seen) == 1
+    systemd = Systemd(spec, lambda text: SERVES)
+    bring_up(systemd, spec)
+    systemd.did()
+    systemd.faults[:] = ["500"]
+    with pytest.raises(IdcError, match="IDC-ENG-009.*cannot schedule"):
+        bring_up(systemd, spec, wait=True)
+    assert systemd.did() == []
+    assert len(systemd.server.seen) == 1
+    systemd.end("inactive")
 
 
 def test_stopped_and_absent(spec):
@@ -265,7 +256,7 @@ def test_stopped_and_absent(spec):
 
 def test_a_host_without_systemd(spec):
     with pytest.raises(IdcError, match="IDC-ENG-010"):
-        EngineHost(Systemd(spec), lambda name: None, dry=False)
+        EngineHost(Systemd(spec), lambda name: None, dry=False).bring_up(spec, "started", Proof())
     host = EngineHost(Systemd(spec), lambda name: None, dry=True)
-    told = host.bring_up(spec, "started", wait=True, model="", ready_timeout=5, probe_timeout=2)
+    told = host.bring_up(spec, "started", Proof())
     assert told["action"] == "start"

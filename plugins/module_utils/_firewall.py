@@ -1,0 +1,61 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may reach which port of a host's engines, by the plan. Pure; private to this collection."""
+from __future__ import annotations
+
+import ipaddress
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Union
+
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError, Said
+
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+CLIENTS = ("gateways", "monitors")
+MASTERS = ("master-port", "data-parallel-rpc-port")
+
+
+def rules(plan: Mapping[str, Any], host: str, more: Sequence[str] = ()) -> List[Dict[str, Any]]:
+    """One row for each port to guard on a host: port, what (for a person), ip and ip6 (who may reach it, without overlaps).
+
+    An engine's HTTP port is for gateways, monitors, ``more``, and the hosts of the same replica; a master's port for the latter
+    alone. An engine that listens on loopback needs none, a rank without HTTP neither.
+    """
+    for network in more:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise IdcError("IDC-ENG-027", host=host, variable="vllm_firewall_allowed_networks", seen=error,
+                           wanted=Said("addresses and networks such as 10.1.2.0/24", "地址或网段，如 10.1.2.0/24")) from error
+    clients = [one["address"] for one in plan["hosts"].values() if set(one["groups"]) & set(CLIENTS) and one["address"]]
+    rows: Dict[int, Dict[str, Any]] = {}
+    for engine in plan["engines"]:
+        if engine["host"] != host or not engine["head"]:
+            continue
+        config = engine["config"]
+        ranks = [one["address"] for one in plan["engines"]
+                 if (one["deployment"], one["slot"], one["replica"]) == (engine["deployment"], engine["slot"], engine["replica"])]
+        if not _loopback(str(config.get("host") or "")):
+            _add(rows, int(config.get("port") or engine["port"]), engine["name"], clients + list(more) + ranks)
+        for key in MASTERS:
+            if config.get(key):
+                _add(rows, int(config[key]), f"{engine['name']}, ranks", ranks)
+    return [rows[port] for port in sorted(rows)]
+
+
+def _add(rows: Dict[int, Dict[str, Any]], port: int, what: str, allowed: Sequence[str]) -> None:
+    networks = [ipaddress.ip_network(one) for one in allowed]
+    rows[port] = {"port": port, "what": what, "ip": list(_merged(networks, 4)), "ip6": list(_merged(networks, 6))}
+
+
+def _merged(networks: Sequence[Network], version: int) -> Iterator[str]:
+    """nftables refuses a set whose intervals overlap."""
+    own: Any = [one for one in networks if one.version == version]
+    for one in ipaddress.collapse_addresses(own):
+        yield str(one.network_address if one.num_addresses == 1 else one)
+
+
+def _loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
