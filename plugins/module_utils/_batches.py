@@ -13,18 +13,20 @@ def engine_batches(engines: Rows, looked: Mapping[str, str], size: int) -> List[
     """Batches of whole replicas: ``engines``, names of all rows to bring up; ``drain``, those to end before.
 
     ``engines``: the plan's rows; ``looked``: {name: what a start would do (none, start, restart)} of the rows that this run
-    reaches, the others stay out. What is as it should be comes first, all at once, then what does not run, ``size`` replicas at a
-    time. Those that serve and would be restarted come last, and never two of one deployment together: the others answer meanwhile.
+    reaches. A replica of which a row is not reached stays out: a part of it alone would not come up again. What is as it should be
+    comes first, all at once, then what does not run, ``size`` replicas at a time. Those that serve and would be restarted come last,
+    and never two of one deployment together: the others answer meanwhile.
     A replica of which one rank is restarted is restarted whole, since its ranks are one group of processes.
     """
     replicas: Dict[Tuple[Any, ...], List[str]] = {}
     for row in engines:
-        if row["name"] in looked:
-            replicas.setdefault((row["deployment"], row["revision"], row["slot"], row["replica"]), []).append(row["name"])
+        replicas.setdefault((row["deployment"], row["revision"], row["slot"], row["replica"]), []).append(row["name"])
     as_is: List[str] = []
     fresh: List[List[str]] = []
     serving: List[Tuple[str, List[str]]] = []
     for key, names in replicas.items():
+        if not looked.keys() >= set(names):
+            continue
         actions = {looked[name] for name in names}
         if actions == {"none"}:
             as_is += names

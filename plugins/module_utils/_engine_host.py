@@ -126,7 +126,8 @@ class EngineHost:
         look = self._runtime.look(spec)
         plan = _engine.decide(state, _observed(look, False))
         drain = self._drain(spec, plan) if state == "drained" else {}
-        own = [f"{spec.config_dir}/{spec.name}", os.path.dirname(spec.link), *self._runtime.own(spec)]
+        # The folder last: by it an engine is known that a run which was killed did not take away to the end.
+        own = [os.path.dirname(spec.link), *self._runtime.own(spec), f"{spec.config_dir}/{spec.name}"]
         gone = [path for path in own if os.path.lexists(path)] if state == "absent" else []
         if not self._dry:
             self._apply(spec, plan, kill=plan.action == "stop" and self._deaf(spec, look))

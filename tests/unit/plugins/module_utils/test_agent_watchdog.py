@@ -87,7 +87,8 @@ def test_a_hanging_engine_is_recorded_killed_and_counted(house, engine):
     assert looks(dog, 2) == ["alone", "alone"], "while systemd brings it up"
 
 
-def test_a_process_that_still_can_writes_pythons_stacks(house, engine, tmp_path):
+def test_a_process_that_still_can_writes_pythons_stacks(house, engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent, "DUMP_S", 15.0)  # a busy machine
     server = engine()
     server.mode = "hung"
     house.process.kill()

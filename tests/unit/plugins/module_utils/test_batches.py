@@ -36,6 +36,10 @@ def test_a_replica_across_hosts_is_one(head, rank, drain):
     assert batches({"a0": head, "a0.1": rank}) == [(names, names if drain else "")]
 
 
+def test_a_part_of_a_replica_is_left_as_it_is():
+    assert engine_batches(rows("a0", "a0.1", "a1"), {"a0": "restart", "a1": "restart"}, 1) == [{"engines": ["a1"], "drain": ["a1"]}]
+
+
 def test_rows_of_hosts_that_are_not_reached_stay_out():
     plan = {"engines": rows("a0", "a1", "a2")}
     hostvars = {"one": {"__vllm_looked": {"a0": "none"}}, "two": {"__vllm_looked": {"a1": "start"}}, "three": {}}

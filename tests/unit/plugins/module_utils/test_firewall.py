@@ -74,7 +74,7 @@ def test_the_rules_as_they_are_loaded(tmp_path):
     guards = rules(plan(engine("n1", **{"master-port": 29501}), engine("n2", rank=1), gw6=("fd00::21", ["gateways"])), "n1")
     text = rendered(guards)
     lines = [line.strip() for line in text.splitlines()]
-    assert lines[2:5] == ["table inet idc_llm_vllm", "delete table inet idc_llm_vllm", "table inet idc_llm_vllm {"]
+    assert lines[1:4] == ["table inet idc_llm_vllm", "delete table inet idc_llm_vllm", "table inet idc_llm_vllm {"]
     assert "type filter hook input priority filter - 5; policy accept;" in lines
     for port in ("8000", "29501"):
         own = [line for line in lines if line.startswith(f"tcp dport {port}")]
