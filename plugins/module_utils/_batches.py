@@ -14,8 +14,8 @@ def engine_batches(engines: Rows, looked: Mapping[str, str], size: int) -> List[
 
     ``engines``: the plan's rows; ``looked``: {name: what a start would do (none, start, restart)} of the rows that this run
     reaches. A replica of which a row is not reached stays out: a part of it alone would not come up again. What is as it should be
-    comes first, all at once, then what does not run, ``size`` replicas at a time. Those that serve and would be restarted come last,
-    and never two of one deployment together: the others answer meanwhile.
+    comes first, all at once, then what does not run, ``size`` replicas at a time. Those that serve and would be restarted come
+    last, and never two of one deployment together: the others answer meanwhile.
     A replica of which one rank is restarted is restarted whole, since its ranks are one group of processes.
     """
     replicas: Dict[Tuple[Any, ...], List[str]] = {}
