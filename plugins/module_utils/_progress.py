@@ -23,6 +23,7 @@ from ansible_collections.idc.llm.plugins.module_utils._model_store import PROGRE
 from ansible_collections.idc.llm.plugins.module_utils._store_files import remove_file, write_text
 
 EVERY = 2.0  # seconds between two writings
+RECENT = 4.0  # seconds for which a source counts as one that gives bytes
 WINDOW = 30.0  # seconds that the rate is a mean of
 
 
@@ -154,7 +155,7 @@ class Progress:
             self._samples.append((now, self._came))
             while now - self._samples[0][0] > WINDOW:
                 self._samples.popleft()
-            recent = tuple(sorted(source for source, at in self._recent.items() if now - at < 2 * EVERY))
+            recent = tuple(sorted(source for source, at in self._recent.items() if now - at < RECENT))
             return State(*self._name, self._phase, self._total, self._kept + self._came, self._kept, mean_rate(self._samples),
                          (self._files[0], self._files[1]), recent, now - self._began)
 

@@ -44,11 +44,17 @@ class Handler(BaseHTTPRequestHandler):
             fault = faults.pop(0) if len(faults) > 1 else faults[0]
             self.server.now += 1
             self.server.most = max(self.server.most, self.server.now)
+        self.inside = True
         try:
             self._answer(payload, fault)
         finally:
-            with self.server.lock:
-                self.server.now -= 1
+            self._leave()
+
+    def _leave(self) -> None:
+        """Counted out, once: before the last event is sent, for its reader may be back with another request at once."""
+        with self.server.lock:
+            self.server.now -= self.inside
+        self.inside = False
 
     def _answer(self, payload: dict[str, Any], fault: str) -> None:
         if self.path != "/v1/chat/completions":
@@ -101,6 +107,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault != "no usage":
             asked = TEMPLATE + len(payload["messages"][0]["content"].split())
             self._event({"choices": [], "usage": {"prompt_tokens": asked, "completion_tokens": len(tokens)}})
+        self._leave()
         if fault != "no end":
             self._raw(b"data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
