@@ -93,12 +93,17 @@ def way_back(good: Good, wanted: Sequence[File], spec: Spec, failure: IdcError) 
     """
     if failure.code == "IDC-ENG-009" and failure.details["probe"] != LOADING:
         return False
-    if int(_engine.option(spec.config, "nnodes", 1) or 1) > 1:
+    if spans_hosts(spec.config):
         return False
     if [file.path for file in good.files] != [file.path for file in wanted]:
         return False
     texts = [file.text for file in good.files[:-1]] != [file.text for file in wanted[:-1]]
     return texts or good.release_dir != spec.release_dir
+
+
+def spans_hosts(config: Mapping[str, Any]) -> bool:
+    """Whether an engine with this configuration is one rank of a replica on several hosts, of either kind (``_plan``)."""
+    return int(_engine.option(config, "nnodes", 1) or 1) > 1 or bool(_engine.option(config, "data-parallel-address", ""))
 
 
 def went_back(spec: Spec, good: Good, failure: IdcError, second: Optional[IdcError]) -> IdcError:

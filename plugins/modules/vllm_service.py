@@ -27,7 +27,7 @@ description:
     environment, key, unit or release does not become ready, the last good one is put back, started and proven, and the
     module fails and says both. The next run with the same values tries them anew, so that a cause outside of them
     (a full disk, a card in use) can be mended without changing them; RV(would_restart) says so beforehand. Parts of
-    a replica across hosts (C(nnodes) in O(config)) are not put back.
+    a replica across hosts (C(nnodes) or C(data-parallel-address) in O(config)) are not put back.
   - An engine that runs but does not listen yet ignores SIGTERM and serves nobody; it is ended with SIGKILL, its whole
     group. systemd ends any other stop after the drain time and 15 s.
   - One run at a time works on an engine; a second one fails at once and names the process of the first. Check mode

@@ -157,15 +157,18 @@ def test_a_release_that_is_gone_cannot_be_gone_back_to(spec, systemd, tmp_path):
     assert os.readlink(spec.link).endswith("2.0")
 
 
-@pytest.mark.parametrize("prepared", ["never", "unproven", "torn", "across hosts"])
+ACROSS = {"one world across hosts": {"nnodes": 2}, "data parallel across hosts": {"data_parallel_address": "192.0.2.7"}}
+
+
+@pytest.mark.parametrize("prepared", ["never", "unproven", "torn", *ACROSS])
 def test_without_a_way_back_the_fault_is_told_alone(spec, systemd, prepared):
     if prepared != "never":
         run(systemd, spec, wait=prepared != "unproven")
     if prepared == "torn":
         Path(spec.config_dir, spec.name, "good.json").write_text('{"schema": 1, "files": [')
     wanted = BAD(spec)
-    if prepared == "across hosts":
-        wanted = dataclasses.replace(wanted, config={**wanted.config, "nnodes": 2})
+    if prepared in ACROSS:
+        wanted = dataclasses.replace(wanted, config={**wanted.config, **ACROSS[prepared]})
     with pytest.raises(IdcError, match="IDC-ENG-007"):
         run(systemd, wanted)
     assert "max-model-len: 7" in state_of(spec)["config.yaml"]
