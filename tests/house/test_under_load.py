@@ -99,6 +99,15 @@ def test_an_option_that_vllm_does_not_have_is_refused_before_anything_is_touched
     assert engines_at_work(on, fleet) == before
 
 
+def test_a_release_that_is_not_there_stops_no_engine(fleet, on, with_deployment):
+    """As with one tag alone: nothing installs it in this run. What serves is left as it is."""
+    before = engines_at_work(on, fleet)
+    run = playbook("site.yml", "--tags", "vllm_service", *with_deployment(release="9.9.9"))
+    assert run.rc != 0 and "releases/9.9.9/bin/vllm" in run.output, run.output[-3000:]
+    assert engines_at_work(on, fleet) == before
+    assert all(token(on(engine["host"]), engine) for engine in fleet.plan["engines"])
+
+
 def restarts_by_watchdog(node, engine):
     """The counters in the textfile that the node exporter reads, of all reasons."""
     text = node.check_output("cat /var/lib/prometheus/node-exporter/idc_llm_watchdog_%s.prom", engine)
