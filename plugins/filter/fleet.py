@@ -4,7 +4,7 @@
 """Filters that give the pure questions of preflight and planner what the playbook knows."""
 from __future__ import annotations
 
-import base64
+import json
 from typing import Any, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils import _fleet, _inventory, _plan_view
@@ -60,16 +60,16 @@ def host_errors(facts: Mapping[str, Any], host: str, deployments: Sequence[Any],
 
 
 def status_table(hostvars: Mapping[str, Any], plan: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """A table of the engines: where, with what, whether a token came back just now, whether gateways send to it."""
+    """A table of the engines: where, with what, whether a token came back just now, whether gateways leave it out."""
     probes = {}
     for host in groups.get("gpu_nodes", ()):
         for row in (hostvars[host].get("__idc_llm_probes") or {}).get("results") or ():
             probes[row["item"]["name"]] = row
-    upstreams: dict[str, Optional[str]] = {}
+    gateways: dict[str, Optional[Mapping[str, Any]]] = {}
     for host in groups.get("gateways", ()):
-        content = (hostvars[host].get("__idc_llm_upstreams") or {}).get("content")
-        upstreams[host] = base64.b64decode(content).decode() if content else None
-    return _plan_view.aligned(_plan_view.status_rows(plan, probes, upstreams))
+        said = (hostvars[host].get("__gateway_status") or {}).get("stdout")
+        gateways[host] = json.loads(said) if said else None
+    return _plan_view.aligned(_plan_view.status_rows(plan, probes, gateways))
 
 
 class FilterModule:

@@ -581,15 +581,20 @@ def read_config(path: str) -> tuple[Config, str]:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
             raise ValueError(f"{name} is {value!r}, wanted a number from {least}")
-    if not config.key_file:
-        return config, ""
-    with open(config.key_file, encoding="utf-8") as stream:
+    return config, read_key(config.key_file)
+
+
+def read_key(path: str) -> str:
+    """The key in a file that only its owner reads; "" without one. Raises ValueError or OSError."""
+    if not path:
+        return ""
+    with open(path, encoding="utf-8") as stream:
         if os.fstat(stream.fileno()).st_mode & 0o077:
-            raise ValueError(f"{config.key_file} can be read by others, wanted mode 0600")
+            raise ValueError(f"{path} can be read by others, wanted mode 0600")
         key = stream.read().strip()
     if not (key.isascii() and key.isprintable()):
         raise ValueError("the key holds a character that HTTP forbids")
-    return config, key
+    return key
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

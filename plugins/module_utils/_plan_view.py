@@ -4,7 +4,7 @@
 """The plan as a person reads it. Pure; private to this collection."""
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 
 def plan_table(plan: Mapping[str, Any]) -> list[str]:
@@ -51,16 +51,12 @@ def _count(number: Optional[int]) -> str:
 
 
 def status_rows(plan: Mapping[str, Any], probes: Mapping[str, Any],
-                upstreams: Mapping[str, Optional[str]]) -> list[dict[str, str]]:
-    """One row per engine for a person: where it is, whether a token came back just now, whether gateways send to it.
+                gateways: Mapping[str, Optional[Mapping[str, Any]]]) -> list[dict[str, str]]:
+    """One row per engine for a person: where it is, whether a token came back just now, whether gateways leave it out.
 
-    probes: llm_probe's result by engine name (none: its host was not reached); upstreams: text of each gateway's
-    upstream file by host, None when it could not be read.
+    probes: llm_probe's result by engine name (none: its host was not reached); gateways: by host what its balancer knows of each
+    engine, None where it could not be asked.
     """
-    lines: Dict[str, List[str]] = {}  # words behind each server, over all gateways
-    for words in (line.split() for text in upstreams.values() if text for line in text.splitlines()):
-        if words[:1] == ["server"] and len(words) > 1:
-            lines.setdefault(words[1], []).extend(words[1:])
     rows = []
     for engine in plan["engines"]:
         probe = probes.get(engine["name"])
@@ -70,12 +66,23 @@ def status_rows(plan: Mapping[str, Any], probes: Mapping[str, Any],
             token = f"none: {probe.get('msg', 'no answer')}"
         else:
             token = f"now, after {probe['ttft_s']:.3f} s"
-        sent = lines.get(f"{engine['address']}:{engine['port']}")
-        drained = "unknown" if None in upstreams.values() or not upstreams else \
-            "no" if sent and "down;" not in sent else "yes"
         rows.append({"engine": engine["name"], "host": engine["host"], "gpus": str(len(engine["gpus"]) or "cpu"),
-                     "release": engine["release"], "last token": token, "drained": drained})
+                     "release": engine["release"], "last token": token, "left out": _left_out(engine["name"], gateways)})
     return rows
+
+
+def _left_out(engine: str, gateways: Mapping[str, Optional[Mapping[str, Any]]]) -> str:
+    """no; unknown; or which gateway gives it less than its share, since when and why."""
+    if not gateways or None in gateways.values():
+        return "unknown"
+    for host, known in gateways.items():
+        state = (known or {}).get(engine)
+        if state is None:
+            return f"{host}: not in its plan"
+        if state["drained"] or state["share"] < 1:
+            word = "drained" if state["drained"] else f"share {state['share']:g}: {state['why']}"
+            return f"{host} since {state['at']}: {word}"
+    return "no"
 
 
 def aligned(rows: Sequence[Mapping[str, str]]) -> list[str]:

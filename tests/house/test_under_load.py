@@ -88,7 +88,7 @@ def test_a_configuration_that_dies_while_it_loads_is_put_back_and_nobody_notices
     assert all(token(on(engine["host"]), engine) for engine in fleet.plan["engines"])
     config = on("node1").check_output("cat /etc/idc_llm/engines/%s/config.yaml", names[0])
     assert 'kv-cache-memory-bytes: "64M"' in config
-    assert " down; #" not in on("gateways").check_output("cat /etc/nginx/idc_llm/upstreams.conf")
+    assert " down; #" not in on("gateways").check_output("cat /etc/nginx/idc_llm/engines/*.conf")
 
 
 def test_an_option_that_vllm_does_not_have_is_refused_before_anything_is_touched(fleet, on, with_deployment):
@@ -136,6 +136,8 @@ def test_an_engine_whose_core_hangs_is_started_anew_by_its_watchdog(fleet, on):
     assert restarts_by_watchdog(node, engine["name"]) == before + 1
     records = node.check_output("ls /var/lib/idc_llm/watchdog")
     assert engine["name"] in records
+    said = on("gateways").check_output("journalctl -u idc-llm-prober --no-pager -n 50")
+    assert f"{engine['name']}: share 1 -> 0" in said and f"{engine['name']}: share 0 -> 1" in said, said
 
 
 def test_a_killed_core_is_healed_and_the_other_engine_answers(fleet, on):

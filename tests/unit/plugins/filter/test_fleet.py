@@ -1,7 +1,7 @@
 """What the playbook knows, handed to the pure questions."""
 from __future__ import annotations
 
-import base64
+import json
 
 from ansible_collections.idc.llm.plugins.filter import fleet
 from ansible_collections.idc.llm.plugins.module_utils._fleet import for_planning
@@ -51,8 +51,8 @@ def test_host_errors_takes_the_loop_of_stat():
 
 def test_status_table_joins_probes_and_upstreams():
     engine = {"name": "r1-blue-0", "host": "n1", "address": "10.0.0.1", "port": 8000, "gpus": [], "release": "1.0"}
-    upstream = base64.b64encode(b"server 10.0.0.1:8000 weight=1;").decode()
+    said = json.dumps({"r1-blue-0": {"drained": False, "share": 1.0, "why": "", "at": "", "epoch": 0}})
     hostvars = {"n1": {"__idc_llm_probes": {"results": [{"item": engine, "ttft_s": 0.1}]}}, "n2": {},
-                "g1": {"__idc_llm_upstreams": {"content": upstream}}}
+                "g1": {"__gateway_status": {"stdout": said}}}
     heading, line = fleet.status_table(hostvars, {"engines": [engine]}, GROUPS)
     assert heading.split()[0] == "engine" and "now, after 0.100 s" in line and line.endswith("no")

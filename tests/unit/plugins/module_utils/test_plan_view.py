@@ -62,19 +62,27 @@ def test_a_layout_in_a_word(layout, text):
     assert layout_text(layout and dict(zip(("tensor", "pipeline", "data", "expert", "nodes"), layout, strict=True))) == text
 
 
+def known(share=1.0, drained=False, why="", at="2026-01-02T03:04:05Z"):
+    return {"drained": drained, "share": share, "why": why, "at": at, "epoch": 1}
+
+
 def test_status_says_what_a_person_wants_to_know():
     plan = cpu_plan()
-    upstream = "    server 10.0.0.1:8000 weight=1;\n    server 10.0.0.2:8000 weight=1 down;\n    server\n"
-    rows = status_rows(plan, {"r1-blue-0": {"ttft_s": 0.05}, "r1-blue-1": {"failed": True, "msg": "refused"}}, {"g1": upstream})
-    assert [(row["last token"], row["drained"]) for row in rows] == [("now, after 0.050 s", "no"), ("none: refused", "yes")]
+    said = {"r1-blue-0": known(), "r1-blue-1": known(drained=True)}
+    rows = status_rows(plan, {"r1-blue-0": {"ttft_s": 0.05}, "r1-blue-1": {"failed": True, "msg": "refused"}}, {"g1": said})
+    assert [(row["last token"], row["left out"]) for row in rows] == [
+        ("now, after 0.050 s", "no"), ("none: refused", "g1 since 2026-01-02T03:04:05Z: drained")]
     rows = status_rows(plan, {}, {"g1": None})
-    assert [(row["last token"], row["drained"]) for row in rows] == [("unknown: host not reached", "unknown")] * 2
+    assert [(row["last token"], row["left out"]) for row in rows] == [("unknown: host not reached", "unknown")] * 2
     lines = aligned(rows)
     assert lines[0].split()[:3] == ["engine", "host", "gpus"] and len(lines) == 3
     assert lines[1].startswith("r1-blue-0  n1") and aligned([]) == []
 
 
-def test_an_engine_that_one_of_two_gateways_leaves_out_is_drained():
-    up, down = (f"server 10.0.0.1:8000 {word};\nserver 10.0.0.2:8000 weight=1;" for word in ("weight=1", "weight=1 down"))
-    assert [row["drained"] for row in status_rows(cpu_plan(), {}, {"g1": up, "g2": down})] == ["yes", "no"]
-    assert [row["drained"] for row in status_rows(cpu_plan(), {}, {})] == ["unknown"] * 2
+def test_what_one_of_two_gateways_does_is_named():
+    sound = {"r1-blue-0": known(), "r1-blue-1": known()}
+    hung = {"r1-blue-0": known(0.0, why="no progress in 31 s: hung"), "r1-blue-1": known()}
+    assert [row["left out"] for row in status_rows(cpu_plan(), {}, {"g1": sound, "g2": hung})] == [
+        "g2 since 2026-01-02T03:04:05Z: share 0: no progress in 31 s: hung", "no"]
+    assert [row["left out"] for row in status_rows(cpu_plan(), {}, {})] == ["unknown"] * 2
+    assert [row["left out"] for row in status_rows(cpu_plan(), {}, {"g1": {}})] == ["g1: not in its plan"] * 2

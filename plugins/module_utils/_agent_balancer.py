@@ -1,0 +1,284 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which engines nginx sends requests to: the plan, what the operator drained, and what the prober found, in one place.
+
+Runs on gateways: standard library only, nothing of ansible, Python 3.9+. Whoever wants a change (a play that drains, the prober)
+writes it into the engine's state file and renders all upstreams anew, under one lock, so that nobody overwrites the other. nginx
+is reloaded only where a text changed; a run that is killed leaves a mark, by which the next one reloads.
+
+    balancer.py apply | drain ENGINE… | undrain ENGINE… | status    what plays call; --check says what would change
+    balancer.py render --engines FILE --into FOLDER                 the same texts elsewhere, to be tested before they are live
+
+Exit status: 0; 1 nginx did not take the texts (those before stay); 2 a file cannot be used.
+"""
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I leaves it out
+from _agent_watchdog import write  # type: ignore[import-not-found] # brought beside this file
+
+SCALE = 10  # nginx's weights are whole numbers; a tenth is the finest share
+FULL, LOW, OUT = 1.0, 0.5, 0.0  # shares of an engine's weight
+
+
+@dataclass(frozen=True)
+class Server:
+    """One engine of an upstream, as the plan has it. weight: its share beside the others."""
+
+    engine: str
+    deployment: str
+    address: str
+    port: int
+    weight: int = 1
+    backup: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of an engine beside the plan; a file. epoch: counts the operator's words, so that a probe that began before
+    one of them has no say after it."""
+
+    drained: bool = False
+    share: float = FULL
+    why: str = ""
+    at: str = ""
+    epoch: int = 0
+
+
+# --- decisions -------------------------------------------------------------------------------------------------------
+
+
+def render(deployment: str, servers: Sequence[Server], states: Mapping[str, State]) -> str:
+    """The server lines of one upstream, for nginx."""
+    lines = [f"# Written by balancer.py for the deployment {deployment}; changes made here are lost."]
+    for server in servers:
+        state = states.get(server.engine, State())
+        place = f"[{server.address}]" if ":" in server.address else server.address
+        weight = max(1, round(server.weight * SCALE * (state.share or FULL)))
+        words = [f"server {place}:{server.port}", f"weight={weight}", "max_fails=2", "fail_timeout=5s"]
+        words += ["backup"] if server.backup else []
+        words += ["down"] if state.drained or not state.share else []
+        lines.append(" ".join(words) + f"; # {server.engine}")
+    if not servers:
+        lines.append("server 127.0.0.1:9 down;")
+    return "\n".join(lines) + "\n"
+
+
+def last_of_its_kind(engine: str, servers: Sequence[Server], states: Mapping[str, State]) -> bool:
+    """Whether no other engine of the same deployment would get requests."""
+    deployment = next((server.deployment for server in servers if server.engine == engine), None)
+    others = (states.get(server.engine, State()) for server in servers
+              if server.deployment == deployment and server.engine != engine)
+    return not any(state.share and not state.drained for state in others)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are. engines: what the role wrote of the plan; states: a file per engine; live: a file per deployment."""
+
+    engines: str = "/etc/nginx/idc_llm/engines.json"
+    states: str = "/var/lib/idc_llm/gateway/engines"
+    live: str = "/etc/nginx/idc_llm/engines"
+    mark: str = "/etc/nginx/idc_llm/reload-pending"
+    lock: str = "/var/lib/idc_llm/gateway/lock"
+
+
+class Refused(Exception):
+    """nginx does not take the new texts; its words."""
+
+
+def read_engines(path: str) -> dict[str, list[Server]]:
+    """{deployment: servers} of the role's file. Raises OSError or ValueError."""
+    with open(path, encoding="utf-8") as stream:
+        whole = json.load(stream)
+    try:
+        return {str(row["deployment"]): [Server(deployment=str(row["deployment"]), **server) for server in row["servers"]]
+                for row in whole["upstreams"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_state(folder: str, engine: str) -> State:
+    """What is known of an engine; a missing or torn file knows nothing."""
+    try:
+        with open(os.path.join(folder, f"{engine}.json"), encoding="utf-8") as stream:
+            return State(**json.load(stream))
+    except (OSError, ValueError, TypeError):
+        return State()
+
+
+class Balancer:
+    """The one that writes. reload: makes nginx take the texts up; raises Refused."""
+
+    def __init__(self, places: Places, reload: Callable[[], None]) -> None:
+        self.places = places
+        self._reload = reload
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with the files."""
+        with open(self.places.lock, "a", encoding="ascii") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def states(self, upstreams: Mapping[str, Sequence[Server]]) -> dict[str, State]:
+        """{engine: state} of all in the upstreams."""
+        return {server.engine: read_state(self.places.states, server.engine) for row in upstreams.values() for server in row}
+
+    def say(self, engines: Sequence[str], drained: bool, check: bool = False) -> list[str]:
+        """The operator's word about engines; the files that change. An engine that is let in again was proven by who says so."""
+        with self.locked():
+            upstreams = read_engines(self.places.engines)
+            states, said = self.states(upstreams), {}
+            for engine in engines:
+                old = states.get(engine)
+                if old is None:  # not of the plan that is live: nothing is sent to it
+                    continue
+                new = State(drained, FULL if not drained else old.share, "drained" if drained else "", _now(), old.epoch + 1)
+                if (old.drained, old.share) != (new.drained, new.share):
+                    said[engine] = new
+            return self._write(upstreams, {**states, **said}, check, said)
+
+    def judge(self, engine: str, epoch: int, share: float, why: str) -> bool:
+        """The prober's word about one engine; whether it was taken. Not where the operator spoke since, nor where an engine that
+        is only slow would be the last one."""
+        with self.locked():
+            upstreams = read_engines(self.places.engines)
+            states = self.states(upstreams)
+            old = states.get(engine)
+            if old is None or old.epoch != epoch or old.share == share:
+                return False
+            row = [server for servers in upstreams.values() for server in servers]
+            if share == OUT and "slow" in why and last_of_its_kind(engine, row, states):
+                return False
+            new = replace(old, share=share, why=why, at=_now())
+            self._write(upstreams, {**states, engine: new}, False, {engine: new})
+            return True
+
+    def apply(self, check: bool = False) -> list[str]:
+        """Bring the live texts to the plan and the states; the files that change. Forgets engines that are gone."""
+        with self.locked():
+            upstreams = read_engines(self.places.engines)
+            states = self.states(upstreams)
+            changed = self._write(upstreams, states, check, {})
+            for folder, kept in () if check else ((self.places.states, {f"{engine}.json" for engine in states}),
+                                                  (self.places.live, {f"{name}.conf" for name in upstreams})):
+                for name in set(_names(folder)) - kept:
+                    os.unlink(os.path.join(folder, name))
+            return changed
+
+    def _write(self, upstreams: Mapping[str, Sequence[Server]], states: Mapping[str, State], check: bool,
+               said: Mapping[str, State]) -> list[str]:
+        """Write what differs, have it taken up, and only then keep the new states; what nginx refuses is put back."""
+        wanted = {os.path.join(self.places.live, f"{name}.conf"): render(name, row, states) for name, row in upstreams.items()}
+        present = {path: _read(path) for path in wanted}
+        changed = sorted(path for path in wanted if present[path] != wanted[path])
+        if check:
+            return changed
+        if changed or os.path.exists(self.places.mark):
+            self._take_up(changed, wanted, present)
+        os.makedirs(self.places.states, mode=0o755, exist_ok=True)
+        for engine, state in said.items():
+            write(os.path.join(self.places.states, f"{engine}.json"), json.dumps(asdict(state)) + "\n")
+        return changed
+
+    def _take_up(self, changed: Sequence[str], wanted: Mapping[str, str], present: Mapping[str, Optional[str]]) -> None:
+        os.makedirs(self.places.live, mode=0o755, exist_ok=True)
+        write(self.places.mark, "")
+        for path in changed:
+            write(path, wanted[path])
+        try:
+            self._reload()
+        except Refused:
+            for path in changed:
+                if present[path] is None:
+                    os.unlink(path)
+                else:
+                    write(path, present[path])
+            os.unlink(self.places.mark)
+            raise
+        os.unlink(self.places.mark)
+
+
+def reload_nginx() -> None:
+    """nginx.service's own reload, which reads the whole configuration first; nothing where nginx does not run: it reads the files
+    when it starts."""
+    if subprocess.run(["systemctl", "is-active", "--quiet", "nginx.service"], check=False).returncode:
+        return
+    command = ["systemctl", "reload", "nginx.service"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
+    if done.returncode:
+        raise Refused(f"{' '.join(command)}: {' '.join(done.stdout.split())}; see journalctl -u nginx, nginx -t")
+
+
+# --- what is called --------------------------------------------------------------------------------------------------
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Which engines nginx sends requests to.")
+    parser.add_argument("action", choices=["apply", "drain", "undrain", "status", "render"])
+    parser.add_argument("names", nargs="*", metavar="ENGINE")
+    parser.add_argument("--check", action="store_true", help="say what would change")
+    parser.add_argument("--engines", default=Places.engines, help="what the role wrote of the plan")
+    parser.add_argument("--into", default="", help="folder for render")
+    options: Any = parser.parse_args(argv)
+    places = Places(engines=options.engines)
+    balancer = Balancer(places, reload_nginx)
+    try:
+        if options.action == "render":
+            upstreams = read_engines(places.engines)
+            for name, row in upstreams.items():
+                write(os.path.join(options.into, f"{name}.conf"), render(name, row, balancer.states(upstreams)))
+            return 0
+        if options.action == "status":
+            upstreams = read_engines(places.engines)
+            print(json.dumps({engine: asdict(state) for engine, state in balancer.states(upstreams).items()}))
+            return 0
+        if options.action == "apply":
+            changed = balancer.apply(options.check)
+        else:
+            changed = balancer.say(options.names, options.action == "drain", options.check)
+    except Refused as error:
+        sys.stderr.write(f"nginx does not take the new upstreams, those before stay: {error}\n")
+        return 1
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"the balancer cannot go on: {error}\n")
+        return 2
+    print(json.dumps({"changed": changed}))
+    return 0
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _read(path: str) -> Optional[str]:
+    with suppress(OSError), open(path, encoding="utf-8") as stream:
+        return stream.read()
+    return None
+
+
+def _names(path: str) -> list[str]:
+    with suppress(OSError):
+        return sorted(os.listdir(path))
+    return []
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

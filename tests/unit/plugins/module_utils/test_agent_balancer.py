@@ -1,0 +1,114 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which engines nginx sends requests to: what the operator says and what the prober finds never overwrite each other."""
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+from ansible_collections.idc.llm.plugins.module_utils import _agent_balancer as agent
+from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import LOW, OUT, Refused, Server, State, render
+
+from tests.support.gateway_files import ONE, TWO, House
+
+
+@pytest.fixture
+def house(tmp_path):
+    return House(tmp_path)
+
+
+# --- what nginx reads ------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_stands_in_nginx_as_plan_operator_and_prober_say():
+    servers = [replace(ONE, weight=3), TWO, Server("tiny-blue-2", "tiny", "fd00::7", 8001, backup=True)]
+    states = {"tiny-blue-0": State(share=LOW), "tiny-blue-1": State(drained=True), "tiny-blue-2": State(share=OUT)}
+    assert render("tiny", servers, states).splitlines()[1:] == [
+        "server 192.0.2.1:8000 weight=15 max_fails=2 fail_timeout=5s; # tiny-blue-0",
+        "server 192.0.2.2:8000 weight=10 max_fails=2 fail_timeout=5s down; # tiny-blue-1",
+        "server [fd00::7]:8001 weight=10 max_fails=2 fail_timeout=5s backup down; # tiny-blue-2"]
+    assert render("tiny", [], {}).splitlines()[1:] == ["server 127.0.0.1:9 down;"], "nginx wants one"
+
+
+# --- who wins --------------------------------------------------------------------------------------------------------
+
+
+def test_drain_and_undrain_reload_once_each_and_a_second_word_changes_nothing(house):
+    assert house.balancer.apply() == [f"{house.folder}/nginx/engines/tiny.conf"] and house.reloads == 1
+    assert house.balancer.apply() == [] and house.reloads == 1
+    assert house.balancer.say(["tiny-blue-0"], True, check=True) != [] and house.down() == []
+    assert house.balancer.say(["tiny-blue-0", "no-such-engine"], True) != [] and house.down() == ["tiny-blue-0"]
+    assert house.balancer.say(["tiny-blue-0"], True) == [] and house.reloads == 2
+    assert house.balancer.say(["tiny-blue-0"], False) != [] and house.down() == [] and house.reloads == 3
+    assert not (house.folder / "nginx/reload-pending").exists()
+
+
+def test_a_probe_that_began_before_the_operator_spoke_has_no_say_after_it(house):
+    house.balancer.apply()
+    epoch = house.state("tiny-blue-0").epoch
+    house.balancer.say(["tiny-blue-0"], True)
+    assert not house.balancer.judge("tiny-blue-0", epoch, OUT, "hung")
+    house.balancer.say(["tiny-blue-0"], False)
+    assert not house.balancer.judge("tiny-blue-0", epoch, OUT, "hung") and house.down() == []
+    assert house.balancer.judge("tiny-blue-0", house.state("tiny-blue-0").epoch, OUT, "hung") and house.down() == ["tiny-blue-0"]
+    house.balancer.say(["tiny-blue-1"], True)
+    assert house.down() == ["tiny-blue-0", "tiny-blue-1"], "a drain keeps what the prober found"
+    house.balancer.say(["tiny-blue-0"], False)
+    assert house.down() == ["tiny-blue-1"], "who lets an engine in again has proven it"
+
+
+def test_the_last_one_is_not_taken_out_for_being_slow_but_for_hanging(house):
+    house.balancer.apply()
+    house.balancer.say(["tiny-blue-1"], True)
+    assert not house.balancer.judge("tiny-blue-0", 0, OUT, "a token after 900 ms, 10 slow ones in a row")
+    assert house.balancer.judge("tiny-blue-0", 0, OUT, "no progress: hung") and len(house.down()) == 2
+
+
+def test_many_at_once_lose_no_word(house):
+    house.plan([Server(f"e{number}", "tiny", "192.0.2.9", 8000 + number) for number in range(16)])
+    threads = [threading.Thread(target=house.balancer.say, args=([f"e{number}"], True)) for number in range(0, 16, 2)]
+    threads += [threading.Thread(target=house.balancer.judge, args=(f"e{number}", 0, OUT, "hung")) for number in range(1, 16, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(house.down()) == sorted(f"e{number}" for number in range(16))
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_what_nginx_refuses_is_put_back(house):
+    house.balancer.apply()
+    before = house.live()
+    house.refuses = "host not found"
+    with pytest.raises(Refused, match="host not found"):
+        house.balancer.say(["tiny-blue-0"], True)
+    assert house.live() == before and not (house.folder / "nginx/reload-pending").exists()
+
+
+def test_a_run_that_was_killed_before_the_reload_is_made_good(house):
+    house.balancer.apply()
+    (house.folder / "nginx/reload-pending").write_text("")
+    assert house.balancer.apply() == [] and house.reloads == 2
+    assert house.balancer.apply() == [] and house.reloads == 2
+
+
+def test_torn_and_stale_states_mean_nothing(house):
+    house.balancer.say(["tiny-blue-0"], True)
+    states = house.folder / "states"
+    (states / "tiny-blue-0.json").write_text('{"drained": tr')
+    (states / "gone.json").write_text("{}")
+    house.balancer.apply()
+    assert house.down() == [] and not (states / "gone.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"upstreams": [{"deployment": "x", "servers": [{"no": 1}]}]}'])
+def test_a_file_of_the_role_that_cannot_be_read_changes_nothing(house, text, capsys):
+    house.balancer.apply()
+    before = house.live()
+    (house.folder / "engines.json").write_text(text)
+    assert agent.main(["status", "--engines", house.places.engines]) == 2
+    assert "cannot go on" in capsys.readouterr().err and house.live() == before
