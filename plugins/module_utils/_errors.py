@@ -956,4 +956,11 @@ CATALOGUE: dict[str, Entry] = {
                 "Wanted: up to 200 letters, digits and any of . _ ~ + / = -, each once.", "Make new ones: openssl rand -hex 24."),
         zh=Text("有 {count} 个 API 密钥（包括引擎密钥）的形式无法放入请求头，或重复出现。",
                 "应为至多 200 个字母、数字及 . _ ~ + / = - 字符，且互不相同。", "请重新生成：openssl rand -hex 24。")),
+    "IDC-GW-004": Entry(
+        en=Text("The limits of tenant {tenant} hold {name}, which the gateway does not know.",
+                "Known: requests_per_minute, burst, concurrent_requests, body_max_kib, and deployments with the same for one of them.",
+                "Did you mean {nearest}?"),
+        zh=Text("租户 {tenant} 的限额中有 {name}，网关不认识。",
+                "可用：requests_per_minute、burst、concurrent_requests、body_max_kib，以及 deployments（对单个部署给出同样的项）。",
+                "是否应为 {nearest}？")),
 }

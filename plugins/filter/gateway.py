@@ -1,0 +1,31 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters of the role gateway."""
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any, Callable, Mapping
+
+from ansible_collections.idc.llm.plugins.module_utils import _gateway
+
+
+def gateway_zones(tenants: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The zones of nginx's that these tenants' limits need: name, rate (a minute), burst, most (at once)."""
+    return [{"name": zone.name, **asdict(zone)} for zone in _gateway.zones(tenants)]
+
+
+def gateway_rights(tenants: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """What idc_gateway.lua reads, as JSON."""
+    contexts = {engine["deployment"]: engine["config"].get("max-model-len") for engine in plan["engines"]}
+    deployments = {upstream["deployment"]: contexts.get(upstream["deployment"]) for upstream in plan["gateway"]["upstreams"]}
+    return json.dumps(_gateway.rights(tenants, deployments), indent=1, sort_keys=True)
+
+
+class FilterModule:
+    """The filters by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name → function, as Ansible wants it."""
+        return {"gateway_zones": gateway_zones, "gateway_rights": gateway_rights}

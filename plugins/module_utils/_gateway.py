@@ -1,0 +1,94 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each tenant may use and how much of it, in the form that the gateway's nginx reads. Pure, private.
+
+nginx's limits are fixed for a zone, so each pair of rate and burst, and each number of connections, is a zone of its own; a
+request falls under it when the zone's variable holds a key. https://nginx.org/en/docs/http/ngx_http_limit_req_module.html
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Iterator, Mapping, Optional, Sequence
+
+from ansible_collections.idc.llm.plugins.module_utils._deployment import nearest
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+
+LIMITS = ("requests_per_minute", "burst", "concurrent_requests", "body_max_kib", "deployments")
+
+
+@dataclass(frozen=True)
+class Zone:
+    """One zone of nginx's. rate: requests a minute, 0 for a zone of connections, which then has ``most`` at once."""
+
+    rate: int = 0
+    burst: int = 0
+    most: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name, and that of its variable."""
+        return f"idc_rate_{self.rate}_{self.burst}" if self.rate else f"idc_concurrent_{self.most}"
+
+
+def parse_limits(tenant: str, raw: Any, deployments: Sequence[str], inner: bool = False) -> dict[str, Any]:
+    """A tenant's ``limits``, checked: whole numbers, known names. Raises IdcError."""
+    place = f"idc_llm_secrets.tenants.{tenant}.limits"
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise IdcError("IDC-INV-007", name=place, observed=type(raw).__name__, wanted="a mapping")
+    known = [name for name in LIMITS if not (inner and name == "deployments")]
+    for name, value in raw.items():
+        if name not in known:
+            raise IdcError("IDC-GW-004", tenant=tenant, name=name, nearest=nearest(str(name), known))
+        if name == "deployments":
+            if not isinstance(value, Mapping):
+                raise IdcError("IDC-INV-007", name=f"{place}.deployments", observed=type(value).__name__, wanted="a mapping")
+            for deployment, own in value.items():
+                if deployment not in deployments:
+                    raise IdcError("IDC-INV-017", tenant=tenant, deployment=deployment, nearest=nearest(deployment, deployments))
+                parse_limits(tenant, own, deployments, inner=True)
+        elif isinstance(value, bool) or not isinstance(value, int) or value < (0 if name == "burst" else 1):
+            raise IdcError("IDC-INV-007", name=f"{place}.{name}", observed=repr(value),
+                           wanted="a whole number from 0" if name == "burst" else "a whole number from 1")
+    if "burst" in raw and "requests_per_minute" not in raw:
+        raise IdcError("IDC-INV-007", name=f"{place}.burst", observed="no requests_per_minute", wanted="both, or neither")
+    return dict(raw)
+
+
+def _zones(limits: Mapping[str, Any]) -> Iterator[Zone]:
+    rate = limits.get("requests_per_minute")
+    if rate:
+        yield Zone(rate, limits.get("burst", max(1, math.ceil(rate / 6))))  # ten seconds' worth at once
+    if limits.get("concurrent_requests"):
+        yield Zone(most=limits["concurrent_requests"])
+
+
+def zones(tenants: Mapping[str, Any]) -> list[Zone]:
+    """The zones that these tenants need, each once."""
+    found: set[Zone] = set()
+    for tenant in tenants.values():
+        limits = tenant.get("limits") or {}
+        for one in (limits, *(limits.get("deployments") or {}).values()):
+            found.update(_zones(one or {}))
+    return sorted(found, key=lambda zone: (zone.rate, zone.burst, zone.most))
+
+
+def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]]) -> dict[str, Any]:
+    """What idc_gateway.lua reads. deployments: name → longest context in tokens, None where nobody knows."""
+    rows = {}
+    for name, tenant in tenants.items():
+        allowed = [one for one in tenant.get("deployments") or deployments if one in deployments]
+        limits = tenant.get("limits") or {}
+        under: dict[str, dict[str, str]] = {}
+        for deployment in allowed:
+            own = (limits.get("deployments") or {}).get(deployment) or {}
+            under[deployment] = {zone.name: name for zone in _zones(limits)}
+            under[deployment].update({zone.name: f"{name} {deployment}" for zone in _zones(own)})
+        rates = [zone.rate for zone in zones({name: tenant}) if zone.rate]
+        rows[name] = {"deployments": allowed, "limits": under, "retry": str(math.ceil(60 / min(rates)) if rates else 1)}
+        if limits.get("body_max_kib"):
+            rows[name]["body_max"] = limits["body_max_kib"] << 10
+    return {"deployments": {name: {"context": context} for name, context in deployments.items()}, "tenants": rows}

@@ -1,0 +1,124 @@
+-- Copyright (c) 2026, The idc.llm founders
+-- GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+-- SPDX-License-Identifier: GPL-3.0-or-later
+-- Which deployment a request is for, whether its tenant may use it, and what limits it falls under. nginx does the rest.
+-- Runs in nginx's rewrite phase, after the key was checked and before limit_req and limit_conn, which read the variables set here.
+local cjson = require("cjson.safe")
+
+local M = {}
+local rights -- what _gateway.py made: {deployments = {name = {context}}, tenants = {name = {deployments, body_max, limits}}}
+
+-- load PATH: read once per (re)load of nginx; a file that cannot be read keeps nginx from taking the configuration up.
+function M.load(path)
+  local file = assert(io.open(path, "rb"))
+  rights = assert(cjson.decode(file:read("*a")))
+  file:close()
+end
+
+-- An error in OpenAI's shape ends the request.
+local function refuse(status, code, message, kind)
+  ngx.status = status
+  ngx.header["Content-Type"] = "application/json"
+  local fault = { message = message, type = kind or "invalid_request_error", param = cjson.null, code = code }
+  ngx.print(cjson.encode({ error = fault }))
+  return ngx.exit(ngx.HTTP_OK)
+end
+
+local function too_large(limit)
+  return refuse(413, "request_too_large", "The request body is larger than " .. limit .. " bytes.")
+end
+
+local function body()
+  ngx.req.read_body()
+  local text = ngx.req.get_body_data()
+  if text then
+    return text
+  end
+  local name = ngx.req.get_body_file()
+  if not name then
+    return ""
+  end
+  local file = assert(io.open(name, "rb"))
+  text = file:read("*a")
+  file:close()
+  return text
+end
+
+-- model(TEXT): the model that a body names; nil and what is wrong. A body that says "model" once is not decoded: should that stand
+-- in some inner object, the engine it leads to is still one of the tenant's own, and refuses what it does not serve.
+local function model(text)
+  local _, at = text:find('"model"%s*:%s*')
+  if at and not text:find('"model"', at + 1, true) then
+    local name = text:match('^"([^"\\]*)"', at + 1)
+    if name then
+      return name
+    end
+  end
+  local whole = cjson.decode(text)
+  if type(whole) ~= "table" then
+    return nil, "The request body is no JSON object."
+  end
+  if type(whole.model) ~= "string" then
+    return nil, "The request names no model."
+  end
+  return whole.model
+end
+
+local function choose(tenant)
+  local names = tenant.deployments
+  if #names == 0 then
+    return refuse(403, "model_not_allowed", "This key may use no model.", "permission_error")
+  end
+  if #names == 1 then
+    return names[1]
+  end
+  local text = body()
+  if tenant.body_max and #text > tenant.body_max then
+    return too_large(tenant.body_max)
+  end
+  local wanted, wrong = model(text)
+  local list = table.concat(names, ", ")
+  if not wanted then
+    return refuse(400, "model_missing", wrong .. " This key may use: " .. list .. ".")
+  end
+  for _, name in ipairs(names) do
+    if name == wanted then
+      return name
+    end
+  end
+  local shown = wanted:sub(1, 100)
+  if rights.deployments[wanted] then
+    return refuse(403, "model_not_allowed", "This key may not use the model `" .. shown .. "`. It may use: " .. list .. ".",
+      "permission_error")
+  end
+  return refuse(404, "model_not_found", "The model `" .. shown .. "` does not exist. This key may use: " .. list .. ".")
+end
+
+-- route(): chooses the deployment and sets $idc_deployment, $idc_retry and a variable for each limit.
+function M.route()
+  local var = ngx.var
+  local tenant = rights.tenants[var.idc_tenant]
+  if tenant.body_max and (tonumber(var.http_content_length) or 0) > tenant.body_max then
+    return too_large(tenant.body_max)
+  end
+  local name = choose(tenant)
+  var.idc_deployment = name
+  var.idc_retry = tenant.retry
+  for variable, key in pairs(tenant.limits[name] or {}) do
+    var[variable] = key
+  end
+end
+
+-- models(): the models that this key may use, as OpenAI lists them: https://platform.openai.com/docs/api-reference/models/list
+function M.models()
+  local rows = {}
+  for _, name in ipairs(rights.tenants[ngx.var.idc_tenant].deployments) do
+    rows[#rows + 1] = { id = name, object = "model", created = 0, owned_by = "idc.llm", root = name, parent = cjson.null,
+      max_model_len = rights.deployments[name].context }
+  end
+  setmetatable(rows, cjson.array_mt)
+  ngx.header["Content-Type"] = "application/json"
+  ngx.print(cjson.encode({ object = "list", data = rows }))
+end
+
+return M
