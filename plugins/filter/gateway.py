@@ -23,9 +23,14 @@ def gateway_rights(tenants: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     return json.dumps(_gateway.rights(tenants, deployments), indent=1, sort_keys=True)
 
 
+def gateway_proofs(tenants: Mapping[str, Any], plan: Mapping[str, Any]) -> list[dict[str, str]]:
+    """By whose key each deployment of the plan is proven: deployment, tenant."""
+    return _gateway.proofs(tenants, [upstream["deployment"] for upstream in plan["gateway"]["upstreams"]])
+
+
 class FilterModule:
     """The filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        return {"gateway_zones": gateway_zones, "gateway_rights": gateway_rights}
+        return {"gateway_proofs": gateway_proofs, "gateway_zones": gateway_zones, "gateway_rights": gateway_rights}

@@ -15,7 +15,8 @@ from typing import Any, Iterator, Mapping, Optional, Sequence
 from ansible_collections.idc.llm.plugins.module_utils._deployment import nearest
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
-LIMITS = ("requests_per_minute", "burst", "concurrent_requests", "body_max_kib", "deployments")
+WHOLE = ("body_max_kib", "tokens_per_minute", "tokens_per_day", "deployments")  # of a tenant, not of one of its deployments
+LIMITS = ("requests_per_minute", "burst", "concurrent_requests", *WHOLE)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def parse_limits(tenant: str, raw: Any, deployments: Sequence[str], inner: bool 
         return {}
     if not isinstance(raw, Mapping):
         raise IdcError("IDC-INV-007", name=place, observed=type(raw).__name__, wanted="a mapping")
-    known = [name for name in LIMITS if not (inner and name == "deployments")]
+    known = [name for name in LIMITS if not (inner and name in WHOLE)]
     for name, value in raw.items():
         if name not in known:
             raise IdcError("IDC-GW-004", tenant=tenant, name=name, nearest=nearest(str(name), known))
@@ -91,4 +92,17 @@ def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]])
         rows[name] = {"deployments": allowed, "limits": under, "retry": str(math.ceil(60 / min(rates)) if rates else 1)}
         if limits.get("body_max_kib"):
             rows[name]["body_max"] = limits["body_max_kib"] << 10
+        quota = {window: limits[f"tokens_per_{window}"] for window in ("minute", "day") if limits.get(f"tokens_per_{window}")}
+        if quota:
+            rows[name]["tokens"] = quota
     return {"deployments": {name: {"context": context} for name, context in deployments.items()}, "tenants": rows}
+
+
+def proofs(tenants: Mapping[str, Any], deployments: Sequence[str]) -> list[dict[str, str]]:
+    """By whose key each deployment is proven: a tenant without limits where there is one, so that a proof uses up nobody's."""
+    rows = []
+    for deployment in deployments:
+        able = [name for name, tenant in tenants.items() if deployment in (tenant.get("deployments") or deployments)]
+        able.sort(key=lambda name: bool(tenants[name].get("limits")))
+        rows += [{"deployment": deployment, "tenant": name} for name in able[:1]]
+    return rows

@@ -116,8 +116,10 @@ class Handler(BaseHTTPRequestHandler):
         self._raw(b"data: " + json.dumps(document).encode() + b"\n\n")
 
     def _raw(self, data: bytes) -> None:
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-        self.wfile.flush()
+        for at in range(0, len(data), self.server.piece or len(data)):
+            part = data[at:at + (self.server.piece or len(data))]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            self.wfile.flush()
 
     def _error(self, status: int, message: str) -> None:
         body = json.dumps({"error": {"message": message, "code": status}}).encode()
@@ -135,7 +137,8 @@ class Server(ThreadingHTTPServer):
     """``faults``: what goes wrong, request by request; ``seen``: the requests that came.
 
     ``tokens``, ``pace``: of a sound answer, seconds before each; ``gives_ids``: whether it knows vLLM's
-    ``return_token_ids``; ``most``: how many requests were under way at once.
+    ``return_token_ids``; ``most``: how many requests were under way at once; ``piece``: bytes
+    of a part of an answer, 0 for an event.
     """
 
     daemon_threads = True
@@ -151,7 +154,7 @@ class Server(ThreadingHTTPServer):
         self.pace = 0.02
         self.gives_ids = True
         self.lock = threading.Lock()
-        self.now = self.most = 0
+        self.now = self.most = self.piece = 0
 
     def begin(self) -> None:
         """Take the port now, where ``later`` was asked for."""

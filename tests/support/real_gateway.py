@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -43,7 +44,7 @@ class Gateway:
 
     def __init__(self, folder: Path, engines, tenants, engine_key="", **variables):
         self.folder, self.root, self.tenants = folder, folder / "nginx", tenants
-        for name in ("nginx/idc_llm/engines", "lib", "log", "states", "nginx/t"):
+        for name in ("nginx/idc_llm/engines", "lib", "log", "states", "nginx/t", "meter"):
             (folder / name).mkdir(parents=True)
         self.ports = {"gateway": free_port(), "nginx": free_port()}
         self.plan = {
@@ -53,7 +54,8 @@ class Gateway:
                 {"engine": f"{name}-{port}", "address": "127.0.0.1", "port": port, "weight": 1} for port in ports]}
                 for name, ports in engines.items()]}}
         self.variables = {"gateway_engine_key": engine_key, **variables}
-        shutil.copy(ROOT / "roles/gateway/files/idc_gateway.lua", folder / "lib")
+        for file in ROOT.glob("roles/gateway/files/*.lua"):
+            shutil.copy(file, folder / "lib")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
                         "-keyout", self.root / "idc_llm/server.key", "-out", self.root / "idc_llm/server.pem", "-subj",
                         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
@@ -68,6 +70,7 @@ class Gateway:
         """The role's templates, with the places of a machine changed to this folder."""
         values = {"gateway_tenants": self.tenants, "idc_llm_plan": self.plan, "__gateway_folder": str(self.root),
                   "__gateway_lib": str(self.folder / "lib"), "__gateway_key_file": "idc_llm/server.key",
+                  "__gateway_meter": str(self.folder / "meter"),
                   "ansible_python_interpreter": sys.executable, **self.variables}
         (self.folder / "values.json").write_text(json.dumps(values))
         (self.folder / "values.json").chmod(0o600)
@@ -104,6 +107,12 @@ class Gateway:
                 return Answer(reply.status, reply.headers, reply.read().decode())
         except urllib.error.HTTPError as error:
             return Answer(error.code, error.headers, error.read().decode())
+
+    def tokens(self):
+        """{(tenant, deployment, kind): count} as Prometheus would read it."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['nginx']}/tokens", timeout=10) as reply:
+            rows = re.findall(r'idc_llm_tokens_total{tenant="(.*)",deployment="(.*)",kind="(.*)"} (\d+)', reply.read().decode())
+        return {(tenant, deployment, kind): int(count) for tenant, deployment, kind, count in rows}
 
     def audit(self):
         return [json.loads(line) for line in (self.folder / "log/audit.log").read_text().splitlines()]

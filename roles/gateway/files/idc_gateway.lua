@@ -4,6 +4,7 @@
 -- Which deployment a request is for, whether its tenant may use it, and what limits it falls under. nginx does the rest.
 -- Runs in nginx's rewrite phase, after the key was checked and before limit_req and limit_conn, which read the variables set here.
 local cjson = require("cjson.safe")
+local meter = require("idc_meter")
 
 local M = {}
 local rights -- what _gateway.py made: {deployments = {name = {context}}, tenants = {name = {deployments, body_max, limits}}}
@@ -100,6 +101,14 @@ function M.route()
   local tenant = rights.tenants[var.idc_tenant]
   if tenant.body_max and (tonumber(var.http_content_length) or 0) > tenant.body_max then
     return too_large(tenant.body_max)
+  end
+  if tenant.tokens then
+    local window, left = meter.spent(var.idc_tenant, tenant.tokens)
+    if window then
+      ngx.header["Retry-After"] = left
+      return refuse(429, "token_quota_exceeded", "This key's tokens per " .. window .. " (" .. tenant.tokens[window]
+        .. ") are used up. Please come again in " .. left .. " s.", "rate_limit_error")
+    end
   end
   local name = choose(tenant)
   var.idc_deployment = name

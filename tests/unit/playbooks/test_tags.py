@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PROOF = "Ask for a token as each tenant would, over TLS"
+PROOF = "Ask each deployment for a token as a tenant would, over TLS"
 
 
 SHOWN = [("model_store", False), ("exporters", False), ("vllm", True), ("gateway", True), ("all", True)]

@@ -1,0 +1,76 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each tenant may use and how much of it."""
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.idc.llm.plugins.filter import gateway as filters
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._gateway import Zone, parse_limits, proofs, rights, zones
+
+BOTH = {"r1": 4096, "v3": None}
+
+
+def test_a_zone_for_each_pair_and_each_number_once():
+    tenants = {
+        "a": {"limits": {"requests_per_minute": 60, "burst": 10, "concurrent_requests": 8}},
+        "b": {"limits": {"requests_per_minute": 60, "burst": 10, "deployments": {"r1": {"concurrent_requests": 2}}}},
+        "c": {"limits": {"requests_per_minute": 600}}, "d": {}, "e": {"limits": None},
+    }
+    assert zones(tenants) == [Zone(most=2), Zone(most=8), Zone(60, 10), Zone(600, 100)]
+    assert [row["name"] for row in filters.gateway_zones(tenants)] == [
+        "idc_concurrent_2", "idc_concurrent_8", "idc_rate_60_10", "idc_rate_600_100"]
+
+
+def test_a_tenants_limit_counts_all_its_deployments_and_a_deployments_its_own():
+    limits = {"requests_per_minute": 60, "burst": 0, "deployments": {"v3": {"requests_per_minute": 6, "concurrent_requests": 1}}}
+    row = rights({"a": {"limits": limits}}, BOTH)["tenants"]["a"]
+    assert row["deployments"] == ["r1", "v3"]
+    assert row["limits"] == {"r1": {"idc_rate_60_0": "a"},
+                             "v3": {"idc_rate_60_0": "a", "idc_rate_6_1": "a v3", "idc_concurrent_1": "a v3"}}
+    assert row["retry"] == "10", "seconds until the slowest rate lets one more through"
+
+
+def test_rights_are_the_tenants_list_as_far_as_the_plan_has_it():
+    tenants = {"all": {}, "one": {"deployments": ["v3"]}, "gone": {"deployments": ["old"]},
+               "most": {"limits": {"body_max_kib": 2, "tokens_per_minute": 5, "tokens_per_day": 9}}}
+    found = rights(tenants, BOTH)
+    assert {name: row["deployments"] for name, row in found["tenants"].items()} == {
+        "all": ["r1", "v3"], "one": ["v3"], "gone": [], "most": ["r1", "v3"]}
+    assert found["tenants"]["most"]["body_max"] == 2048 and found["tenants"]["most"]["tokens"] == {"minute": 5, "day": 9}
+    assert "tokens" not in found["tenants"]["all"] and found["deployments"]["r1"] == {"context": 4096}
+
+
+def test_the_filter_takes_contexts_from_the_plan_and_shows_no_key():
+    plan = {"engines": [{"deployment": "r1", "config": {"max-model-len": 512}}], "gateway": {"upstreams": [{"deployment": "r1"}]}}
+    text = filters.gateway_rights({"a": {"keys": ["0123"]}}, plan)
+    assert json.loads(text)["deployments"] == {"r1": {"context": 512}} and "0123" not in text
+
+
+@pytest.mark.parametrize(("limits", "said"), [
+    ([], "list"), ({"requests_per_minut": 6}, "requests_per_minute"), ({"requests_per_minute": 0}, "from 1"),
+    ({"requests_per_minute": "6"}, "'6'"), ({"requests_per_minute": True}, "True"), ({"burst": 3}, "no requests_per_minute"),
+    ({"requests_per_minute": 6, "burst": -1}, "from 0"), ({"deployments": {"r2": {}}}, "r1"), ({"deployments": []}, "list"),
+    ({"deployments": {"r1": {"body_max_kib": 3}}}, "body_max_kib"), ({"deployments": {"r1": {"concurrent_requests": 1.5}}}, "1.5"),
+])
+def test_wrong_limits_are_named(limits, said):
+    with pytest.raises(IdcError) as caught:
+        parse_limits("acme", limits, ["r1"])
+    assert "acme" in str(caught.value) and said in str(caught.value)
+
+
+def test_right_limits_pass():
+    limits = {"requests_per_minute": 6, "burst": 0, "concurrent_requests": 2, "body_max_kib": 64, "tokens_per_minute": 10,
+              "tokens_per_day": 100, "deployments": {"r1": {"requests_per_minute": 3}}}
+    assert parse_limits("acme", limits, ["r1"]) == limits and parse_limits("acme", None, []) == {}
+
+
+def test_each_deployment_is_proven_by_a_tenant_without_limits_where_there_is_one():
+    tenants = {"a": {"limits": {"tokens_per_day": 1}}, "b": {"deployments": ["r1"]}, "c": {"deployments": ["v3"], "limits": {}}}
+    assert proofs(tenants, ["r1", "v3"]) == [{"deployment": "r1", "tenant": "b"}, {"deployment": "v3", "tenant": "c"}]
+    assert proofs({"a": {"deployments": ["r1"]}}, ["r1", "v3"]) == [{"deployment": "r1", "tenant": "a"}]
+    plan = {"gateway": {"upstreams": [{"deployment": "v3"}]}}
+    assert filters.gateway_proofs(tenants, plan) == [{"deployment": "v3", "tenant": "c"}]
