@@ -148,7 +148,8 @@ class Balancer:
                 old = states.get(engine)
                 if old is None:  # not of the plan that is live: nothing is sent to it
                     continue
-                new = State(drained, FULL if not drained else old.share, "drained" if drained else "", _now(), old.epoch + 1)
+                proven = not drained and (old.drained or old.share == OUT)
+                new = State(drained, FULL if proven else old.share, "" if proven else old.why, _now(), old.epoch + 1)
                 if (old.drained, old.share) != (new.drained, new.share):
                     said[engine] = new
             return self._write(upstreams, {**states, **said}, check, said)

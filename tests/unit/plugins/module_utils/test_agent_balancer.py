@@ -77,6 +77,14 @@ def test_many_at_once_lose_no_word(house):
     assert sorted(house.down()) == sorted(f"e{number}" for number in range(16))
 
 
+def test_an_undrain_of_what_is_not_drained_leaves_a_slow_one_as_it_is(house):
+    house.balancer.apply()
+    house.balancer.judge("tiny-blue-0", 0, LOW, "3 slow ones in a row")
+    reloads = house.reloads
+    assert house.balancer.say(["tiny-blue-0", "tiny-blue-1"], False) == [] and house.reloads == reloads
+    assert house.state("tiny-blue-0").share == LOW, "a run that changes nothing changes nothing"
+
+
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
