@@ -37,7 +37,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """The chat route."""
-        payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        try:
+            payload = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+            sound = isinstance(payload["model"], str) and isinstance(payload["messages"][0]["content"], str)
+        except (ValueError, KeyError, TypeError, IndexError):
+            payload, sound = None, False
         with self.server.lock:
             self.server.seen.append({"path": self.path, "headers": dict(self.headers), "payload": payload})
             faults = self.server.faults
@@ -46,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.most = max(self.server.most, self.server.now)
         self.inside = True
         try:
-            self._answer(payload, fault)
+            self._answer(payload, fault, sound)
         finally:
             self._leave()
 
@@ -56,11 +60,13 @@ class Handler(BaseHTTPRequestHandler):
             self.server.now -= self.inside
         self.inside = False
 
-    def _answer(self, payload: dict[str, Any], fault: str) -> None:
+    def _answer(self, payload: Any, fault: str, sound: bool) -> None:
         if self.path != "/v1/chat/completions":
             self._error(404, "Not Found")
         elif self.headers.get("Authorization") != f"Bearer {KEY}":
             self._error(401, f"Unauthorized: {self.headers.get('Authorization')}")  # an ill-bred server repeats the key
+        elif not sound:
+            self._error(400, "this is no chat request")
         elif payload["model"] != MODEL:
             self._error(404, f"The model `{payload['model']}` does not exist.")
         elif fault == "500":
