@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -115,7 +116,17 @@ class Gateway:
         return {(tenant, deployment, kind): int(count) for tenant, deployment, kind, count in rows}
 
     def audit(self):
-        return [json.loads(line) for line in (self.folder / "log/audit.log").read_text().splitlines()]
+        return [json.loads(line) for line in (self.folder / "log/audit.log").read_text().split("\n")[:-1]]
+
+    def line(self, answer):
+        """The audit line of an answer, which is written a moment after its caller has it; tokens are counted by then."""
+        wanted, end = answer.headers["X-Request-Id"], time.monotonic() + 15
+        while time.monotonic() < end:
+            found = [line for line in self.audit() if line["request_id"] == wanted]
+            if found:
+                return found[0]
+            time.sleep(0.01)
+        raise AssertionError(f"no line for {wanted}")
 
     def errors(self):
         return (self.folder / "log/error.log").read_text()
