@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.idc.llm.plugins.module_utils import _gateway
 
 
@@ -28,9 +29,17 @@ def gateway_proofs(tenants: Mapping[str, Any], plan: Mapping[str, Any]) -> list[
     return _gateway.proofs(tenants, [upstream["deployment"] for upstream in plan["gateway"]["upstreams"]])
 
 
+def gateway_usage(gateways: Sequence[Sequence[Mapping[str, Any]]], shape: str = "table") -> Any:
+    """What tenants used by all gateways together: lines of a table or of CSV, or rows."""
+    if shape not in _gateway.USAGE_SHAPES:
+        raise AnsibleFilterError(f"idc_llm_usage_format is {shape}; wanted {', '.join(_gateway.USAGE_SHAPES)}")
+    return _gateway.usage(gateways, shape)
+
+
 class FilterModule:
     """The filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        return {"gateway_proofs": gateway_proofs, "gateway_zones": gateway_zones, "gateway_rights": gateway_rights}
+        return {"gateway_proofs": gateway_proofs, "gateway_zones": gateway_zones, "gateway_rights": gateway_rights,
+                "gateway_usage": gateway_usage}

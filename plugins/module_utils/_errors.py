@@ -963,4 +963,9 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("租户 {tenant} 的限额中有 {name}，网关不认识。",
                 "可用：requests_per_minute、burst、concurrent_requests、body_max_kib，以及 deployments（对单个部署给出同样的项）。",
                 "是否应为 {nearest}？")),
+    "IDC-GW-005": Entry(
+        en=Text("gateway_audit_keep_days is {days}.", "Wanted: 184 or more; laws ask for six months of it.",
+                "Set 190, or gateway_audit_allow_short_retention: true where yours does not."),
+        zh=Text("gateway_audit_keep_days 为 {days}。", "应不少于 184 天：法规要求审计日志保存六个月。",
+                "请设为 190；若贵方确无此要求，请设 gateway_audit_allow_short_retention: true。")),
 }

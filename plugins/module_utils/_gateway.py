@@ -14,8 +14,10 @@ from typing import Any, Iterator, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._deployment import nearest
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._plan_view import aligned
 
 WHOLE = ("body_max_kib", "tokens_per_minute", "tokens_per_day", "deployments")  # of a tenant, not of one of its deployments
+USAGE_SHAPES = ("table", "csv", "json")
 LIMITS = ("requests_per_minute", "burst", "concurrent_requests", *WHOLE)
 
 
@@ -106,3 +108,21 @@ def proofs(tenants: Mapping[str, Any], deployments: Sequence[str]) -> list[dict[
         able.sort(key=lambda name: bool(tenants[name].get("limits")))
         rows += [{"deployment": deployment, "tenant": name} for name in able[:1]]
     return rows
+
+
+def usage(gateways: Sequence[Sequence[Mapping[str, Any]]], shape: str) -> Any:
+    """The rows of all gateways (``_agent_audit.usage``) added up by day, tenant and deployment, as USAGE_SHAPES has it."""
+    by = ("day", "tenant", "deployment")
+    added: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in (row for rows in gateways for row in rows):
+        one = added.setdefault(tuple(row[key] for key in by), {key: row[key] for key in by})
+        for name, value in row.items():
+            if name not in by:
+                one[name] = one.get(name, 0) + value
+    rows = [added[key] for key in sorted(added)]
+    if shape == "json":
+        return rows
+    if shape == "csv":
+        lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)] if rows else []
+        return lines  # names of tenants and deployments hold no comma
+    return aligned([{key: str(value) or "-" for key, value in row.items()} for row in rows])

@@ -90,6 +90,6 @@ def test_prometheus_scrapes_everything_in_the_plan(fleet, on):
 
 def test_the_audit_line_names_the_tenant(fleet, on):
     assert fleet.chat().status == 200
-    log = on("gateways").check_output("cat /var/log/nginx/audit.log")
+    log = on("gateways").check_output("cat /var/log/idc_llm/audit.log")
     last = json.loads(log.splitlines()[-1])
     assert last["tenant"] == "demo" and str(last["status"]) == "200"

@@ -85,6 +85,7 @@ class Gateway:
         conf = self.root / "nginx.conf"
         text = conf.read_text()
         for here, there in (("/run/nginx.pid", f"{self.root}/pid"), ("/var/log/nginx", f"{self.folder}/log"),
+                            ("/var/log/idc_llm", f"{self.folder}/log"),
                             ("load_module modules/", "load_module /usr/lib/nginx/modules/"), ("user www-data;", "user root;"),
                             (f"listen {self.ports['gateway']}", f"listen 127.0.0.1:{self.ports['gateway']}")):
             assert here in text, here

@@ -74,3 +74,17 @@ def test_each_deployment_is_proven_by_a_tenant_without_limits_where_there_is_one
     assert proofs({"a": {"deployments": ["r1"]}}, ["r1", "v3"]) == [{"deployment": "r1", "tenant": "a"}]
     plan = {"gateway": {"upstreams": [{"deployment": "v3"}]}}
     assert filters.gateway_proofs(tenants, plan) == [{"deployment": "v3", "tenant": "c"}]
+
+
+def test_usage_of_all_gateways_together():
+    def row(tenant, requests, day="2026-11-22"):
+        return {"day": day, "tenant": tenant, "deployment": "r1", "requests": requests, "refused": 0}
+    gateways = [[row("b", 2), row("a", 1)], [row("a", 10), row("a", 5, "2026-11-21")]]
+    rows = filters.gateway_usage(gateways, "json")
+    assert [(one["day"], one["tenant"], one["requests"]) for one in rows] == [
+        ("2026-11-21", "a", 5), ("2026-11-22", "a", 11), ("2026-11-22", "b", 2)]
+    assert filters.gateway_usage(gateways, "csv")[:2] == ["day,tenant,deployment,requests,refused", "2026-11-21,a,r1,5,0"]
+    assert filters.gateway_usage(gateways)[2].split() == ["2026-11-22", "a", "r1", "11", "0"]
+    assert filters.gateway_usage([], "csv") == [] and filters.gateway_usage([[]]) == []
+    with pytest.raises(Exception, match="table, csv, json"):
+        filters.gateway_usage(gateways, "xml")
