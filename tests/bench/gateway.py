@@ -138,7 +138,8 @@ def main() -> int:
               + (f"{alone[name]:10.3f} ms" if size == 200 else ""))
     added = alone["one deployment"] - alone["no gateway"]
     print(f"gateway: one={ratio['one deployment', 200]:.2f} keys={ratio['10,000 keys', 200]:.2f} "
-          f"by_model_200={ratio['by model', 200]:.2f} by_model_2k={ratio['by model', 2000]:.2f} by_model_30k={ratio['by model', 30000]:.2f} "
+          f"by_model_200={ratio['by model', 200]:.2f} "
+          f"by_model_2k={ratio['by model', 2000]:.2f} by_model_30k={ratio['by model', 30000]:.2f} "
           f"added_ms={added:.3f} limits={RATE},{ROUTED},{ADDED_MS}")
     return int(ratio["one deployment", 200] < RATE or ratio["by model", 200] < ROUTED or added > ADDED_MS)
 
