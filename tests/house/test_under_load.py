@@ -168,7 +168,7 @@ def test_two_plays_at_once_on_one_engine_are_one_too_many(fleet, on):
         run = playbook("site.yml", "--tags", "vllm_service", "--limit", engine["host"])
         assert run.rc != 0 and "IDC-ENG-020" in run.output, run.output[-3000:]
     finally:
-        node.run("pkill -f 'sleep 120'")
+        node.run("pkill -f '[s]leep 120'")
         held.wait(20)
 
 
