@@ -104,11 +104,6 @@ def test_the_daily_reading_runs_as_its_unit_says_and_tells_a_metric(fleet, on, n
     assert float(lines["idc_llm_store_verified_timestamp_seconds"]) > 1e9
 
 
-def test_the_role_twice_changes_nothing():
-    run = playbook("playbooks/site.yml", "--tags", "model_store")
-    assert run.rc == 0 and run.total("changed") == 0, run.output[-4000:]
-
-
 def test_a_lost_file_comes_back_from_the_neighbour(fleet, on, nodes):
     """The source is there too; the neighbour is asked first, and its journal says that it gave the file."""
     if len(nodes) < 2:
