@@ -269,7 +269,7 @@ def call(host: str, port: int, path: str, timeout: float, body: Optional[Mapping
         connection.request("GET" if data is None else "POST", path, data, more)
         response = connection.getresponse()
         parts, size = [], 0
-        while size < BODY_LIMIT:
+        while size < BODY_LIMIT and not response.isclosed():  # Python 3.13 closes it with the last byte, and the socket with it
             sock.settimeout(max(0.001, end - time.monotonic()))
             part = response.read1(1 << 16)
             if not part:

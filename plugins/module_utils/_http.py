@@ -126,7 +126,7 @@ def _read(
     events: list[tuple[float, str]] = []
     kept, rest, broken = b"", b"", ""
     try:
-        while True:
+        while not response.isclosed():  # Python 3.13 closes it with the last byte, and the socket with it
             left = deadline - time.monotonic()
             if left <= 0:
                 broken = "timeout"

@@ -40,6 +40,8 @@ class Double(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # as vLLM's server
+
     def log_message(self, *_args):
         """Say nothing."""
 
@@ -67,6 +69,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status, text):
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
+        if self.headers.get("Connection") == "close":  # as uvicorn says it again
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(text.encode())
 
