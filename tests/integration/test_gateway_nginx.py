@@ -215,8 +215,9 @@ def test_what_reads_configurations_finds_nothing(house):
 ])
 def test_the_listener_is_what_mozilla_calls_modern(house, options, taken):
     """https://wiki.mozilla.org/Security/Server_Side_TLS; sslyze says the same, but cannot be installed beside ansible-lint."""
-    done = subprocess.run(["openssl", "s_client", *options, "-connect", f"127.0.0.1:{house.ports['gateway']}"], text=True, check=False,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+    where = f"127.0.0.1:{house.ports['gateway']}"
+    done = subprocess.run(["openssl", "s_client", *options, "-connect", where], text=True, check=False, stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=20)
     assert ("Cipher is TLS_" in done.stdout) is taken, done.stdout[-2000:]
 
 
