@@ -185,11 +185,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     options: Any = parser.parse_args(argv)
     try:
         if options.action == "usage":
-            print(json.dumps(usage(options.folder, options.since, options.until)))
+            say(json.dumps(usage(options.folder, options.since, options.until)))
             return 0
         if options.action == "chain":
             for line in extend(options.folder, time.time()):
-                print(line, flush=True)
+                say(line)
         wrong = verify(options.folder, options.keep_days, time.time())
     except (OSError, ValueError, KeyError, EOFError) as error:
         sys.stderr.write(f"the audit log cannot be used: {error}\n")
@@ -197,6 +197,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for sentence in wrong:
         sys.stderr.write(sentence + "\n")
     return int(bool(wrong))
+
+
+def say(line: str) -> None:
+    """A line for who called, or for the journal."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

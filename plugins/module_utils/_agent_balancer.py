@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I leaves it out
-from _agent_watchdog import write  # type: ignore[import-not-found] # brought beside this file
+from _agent_watchdog import say, write  # type: ignore[import-not-found] # brought beside this file
 
 SCALE = 10  # nginx's weights are whole numbers; a tenth is the finest share
 FULL, LOW, OUT = 1.0, 0.5, 0.0  # shares of an engine's weight
@@ -249,7 +249,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return 0
         if options.action == "status":
             upstreams = read_engines(places.engines)
-            print(json.dumps({engine: asdict(state) for engine, state in balancer.states(upstreams).items()}))
+            say(json.dumps({engine: asdict(state) for engine, state in balancer.states(upstreams).items()}))
             return 0
         if options.action == "apply":
             changed = balancer.apply(options.check)
@@ -261,7 +261,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"the balancer cannot go on: {error}\n")
         return 2
-    print(json.dumps({"changed": changed}))
+    say(json.dumps({"changed": changed}))
     return 0
 
 

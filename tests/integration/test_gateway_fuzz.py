@@ -38,11 +38,11 @@ def body(rng):
     """Bytes that are nearly JSON."""
     whole = '{"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}'
     return rng.choice([
-        lambda: whole[:rng.randrange(len(whole))].encode(), lambda: bytes(rng.randrange(256) for _one in range(rng.randrange(200))),
-        lambda: whole.replace("tiny", "x" * rng.randrange(3000)).encode(), lambda: b"[" * rng.choice([10, 5000]), lambda: b"null",
-        lambda: whole.replace('"tiny"', rng.choice(["1", "null", "[]", "{}", '"\\ud800"', "1e999", '"tiny\\u0000"'])).encode(),
-        lambda: b"\xef\xbb\xbf" + whole.encode(), lambda: whole.encode("utf-16"), lambda: b"", lambda: whole.encode(),
-        lambda: (whole + whole).encode(), lambda: whole.replace("hi", "\x00\x01").encode(), lambda: b'{"model":' * 2000])()
+        whole[:rng.randrange(len(whole))].encode(), bytes(rng.randrange(256) for _one in range(rng.randrange(200))),
+        whole.replace("tiny", "x" * rng.randrange(3000)).encode(), b"[" * rng.choice([10, 5000]), b"null",
+        whole.replace('"tiny"', rng.choice(["1", "null", "[]", "{}", '"\\ud800"', "1e999", '"tiny\\u0000"'])).encode(),
+        b"\xef\xbb\xbf" + whole.encode(), whole.encode("utf-16"), b"", whole.encode(),
+        (whole + whole).encode(), whole.replace("hi", "\x00\x01").encode(), b'{"model":' * 2000])
 
 
 def headers(rng, length):
