@@ -31,6 +31,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
+if __package__:  # a part of the collection
+    from ansible_collections.idc.llm.plugins.module_utils import _agent_base as base
+else:  # a program on a host, with what it needs beside it: python3 -I leaves the folder out
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import _agent_base as base  # type: ignore[import-not-found,no-redef]
+
 CHAIN = "audit.chain"
 LIVE = "audit.log"
 FINISHED = re.compile(r"audit\.log-(\d{8})(-\d+)?(\.gz)?")
@@ -185,24 +191,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     options: Any = parser.parse_args(argv)
     try:
         if options.action == "usage":
-            say(json.dumps(usage(options.folder, options.since, options.until)))
+            base.say(json.dumps(usage(options.folder, options.since, options.until)))
             return 0
         if options.action == "chain":
             for line in extend(options.folder, time.time()):
-                say(line)
+                base.say(line)
         wrong = verify(options.folder, options.keep_days, time.time())
     except (OSError, ValueError, KeyError, EOFError) as error:
-        sys.stderr.write(f"the audit log cannot be used: {error}\n")
+        base.complain(f"the audit log cannot be used: {error}")
         return 2
     for sentence in wrong:
-        sys.stderr.write(sentence + "\n")
+        base.complain(sentence)
     return int(bool(wrong))
-
-
-def say(line: str) -> None:
-    """A line for who called, or for the journal."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -25,8 +25,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I leaves it out
-from _agent_watchdog import say, write  # type: ignore[import-not-found] # brought beside this file
+if __package__:  # a part of the collection
+    from ansible_collections.idc.llm.plugins.module_utils import _agent_base as base
+else:  # a program on a host, with what it needs beside it: python3 -I leaves the folder out
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import _agent_base as base  # type: ignore[import-not-found,no-redef]
 
 SCALE = 10  # nginx's weights are whole numbers; a tenth is the finest share
 FULL, LOW, OUT = 1.0, 0.5, 0.0  # shares of an engine's weight
@@ -41,7 +44,6 @@ class Server:
     address: str
     port: int
     weight: int = 1
-    backup: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,6 @@ def render(deployment: str, servers: Sequence[Server], states: Mapping[str, Stat
         place = f"[{server.address}]" if ":" in server.address else server.address
         weight = max(1, round(server.weight * SCALE * (state.share or FULL)))
         words = [f"server {place}:{server.port}", f"weight={weight}", "max_fails=2", "fail_timeout=5s"]
-        words += ["backup"] if server.backup else []
         words += ["down"] if state.drained or not state.share else []
         lines.append(" ".join(words) + f"; # {server.engine}")
     if not servers:
@@ -154,9 +155,9 @@ class Balancer:
                     said[engine] = new
             return self._write(upstreams, {**states, **said}, check, said)
 
-    def judge(self, engine: str, epoch: int, share: float, why: str) -> bool:
-        """The prober's word about one engine; whether it was taken. Not where the operator spoke since, nor where an engine that
-        is only slow would be the last one."""
+    def judge(self, engine: str, epoch: int, share: float, why: str, may_be_last: bool = True) -> bool:
+        """The prober's word about one engine; whether it was taken. Not where the operator spoke since, nor, unless it may be the
+        last one, where no other of its kind would be left."""
         with self.locked():
             upstreams = read_engines(self.places.engines)
             states = self.states(upstreams)
@@ -164,7 +165,7 @@ class Balancer:
             if old is None or old.epoch != epoch or old.share == share:
                 return False
             row = [server for servers in upstreams.values() for server in servers]
-            if share == OUT and "slow" in why and last_of_its_kind(engine, row, states):
+            if share == OUT and not may_be_last and last_of_its_kind(engine, row, states):
                 return False
             new = replace(old, share=share, why=why, at=_now())
             self._write(upstreams, {**states, engine: new}, False, {engine: new})
@@ -194,22 +195,23 @@ class Balancer:
             self._take_up(changed, wanted, present)
         os.makedirs(self.places.states, mode=0o755, exist_ok=True)
         for engine, state in said.items():
-            write(os.path.join(self.places.states, f"{engine}.json"), json.dumps(asdict(state)) + "\n")
+            base.write(os.path.join(self.places.states, f"{engine}.json"), json.dumps(asdict(state)) + "\n")
         return changed
 
     def _take_up(self, changed: Sequence[str], wanted: Mapping[str, str], present: Mapping[str, Optional[str]]) -> None:
         os.makedirs(self.places.live, mode=0o755, exist_ok=True)
-        write(self.places.mark, "")
+        base.write(self.places.mark, "")
         for path in changed:
-            write(path, wanted[path])
+            base.write(path, wanted[path])
         try:
             self._reload()
         except Refused:
             for path in changed:
-                if present[path] is None:
+                before = present[path]
+                if before is None:
                     os.unlink(path)
                 else:
-                    write(path, present[path])
+                    base.write(path, before)
             os.unlink(self.places.mark)
             raise
         os.unlink(self.places.mark)
@@ -244,24 +246,25 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         if options.action == "render":
             upstreams = read_engines(places.engines)
+            states = balancer.states(upstreams)
             for name, row in upstreams.items():
-                write(os.path.join(options.into, f"{name}.conf"), render(name, row, balancer.states(upstreams)))
+                base.write(os.path.join(options.into, f"{name}.conf"), render(name, row, states))
             return 0
         if options.action == "status":
             upstreams = read_engines(places.engines)
-            say(json.dumps({engine: asdict(state) for engine, state in balancer.states(upstreams).items()}))
+            base.say(json.dumps({engine: asdict(state) for engine, state in balancer.states(upstreams).items()}))
             return 0
         if options.action == "apply":
             changed = balancer.apply(options.check)
         else:
             changed = balancer.say(options.names, options.action == "drain", options.check)
     except Refused as error:
-        sys.stderr.write(f"nginx does not take the new upstreams, those before stay: {error}\n")
+        base.complain(f"nginx does not take the new upstreams, those before stay: {error}")
         return 1
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"the balancer cannot go on: {error}\n")
+        base.complain(f"the balancer cannot go on: {error}")
         return 2
-    say(json.dumps({"changed": changed}))
+    base.say(json.dumps({"changed": changed}))
     return 0
 
 

@@ -20,14 +20,17 @@ import http.client
 import json
 import os
 import re
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
+
+if __package__:  # a part of the collection
+    from ansible_collections.idc.llm.plugins.module_utils import _agent_base as base
+else:  # a program on a host, with what it needs beside it: python3 -I leaves the folder out
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import _agent_base as base  # type: ignore[import-not-found,no-redef]
 
 HEALTHY, REFUSED, SILENT = "healthy", "refused", "silent"  # what the head says: its metrics, no port, anything else
 ALONE, LOADING, FOLLOWING, CUT, MISSED, STALE = "alone", "loading", "following", "cut", "missed", "stale"
@@ -194,22 +197,6 @@ def metric_text(engine: str, account: Account, verdict: Verdict, withheld: bool)
     return "\n".join(text) + "\n"
 
 
-def write(path: str, text: str) -> None:
-    """Put a file there whole, 0644, or leave the one before."""
-    folder, name = os.path.split(path)
-    descriptor, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fchmod(out.fileno(), 0o644)
-        os.rename(beside, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
-
-
 # --- following -------------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +208,7 @@ class Follower:
         self._say = say
         self._told: tuple[str, ...] = ()
         self._account_file = os.path.join(config.state_dir, f"{config.engine}.json")
-        self.account = read_account(self._account_file, _boot())
+        self.account = read_account(self._account_file, base.boot_id())
         self.trail = Trail(self.account.met, bool(self.account.met))
 
     def tick(self) -> Verdict:
@@ -244,7 +231,7 @@ class Follower:
         self._told = (verdict.kind, verdict.reason) if verdict.kind != MISSED else self._told
         if self.config.metrics_dir:
             text = metric_text(self.config.engine, self.account, verdict, held)
-            self._put(os.path.join(self.config.metrics_dir, f"idc_llm_follower_{self.config.engine}.prom"), text)
+            base.put(self._say, os.path.join(self.config.metrics_dir, f"idc_llm_follower_{self.config.engine}.prom"), text)
         return verdict
 
     def restart(self, reason: str, look: Look) -> None:
@@ -261,53 +248,26 @@ class Follower:
         self.account.at = [at for at in self.account.at if look.at - at < max(HOUR_S, self.config.ready_timeout_s)] + [look.at]
         self.account.met, self.trail = "", Trail()
         self._keep()
-        self._systemctl("kill", "--signal=SIGKILL", self.config.unit)
+        base.systemctl(self._say, "kill", "--signal=SIGKILL", self.config.unit)
 
     def unit(self) -> Unit:
         """What systemd says of the own rank."""
-        text = self._systemctl("show", self.config.unit, "--property=ActiveState,InvocationID,ActiveEnterTimestampMonotonic")
+        keys = "ActiveState,InvocationID,ActiveEnterTimestampMonotonic"
+        text = base.systemctl(self._say, "show", self.config.unit, f"--property={keys}")
         show = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         entered = int(show.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
         return Unit(show.get("ActiveState", "unknown"), show.get("InvocationID") or str(entered), time.monotonic() - entered)
 
     def _keep(self) -> None:
-        self._put(self._account_file, json.dumps(asdict(self.account)) + "\n")
-
-    def _put(self, path: str, text: str) -> None:
-        """Write or say why not: a full disk must not keep a rank from its restart."""
-        try:
-            write(path, text)
-        except OSError as error:
-            self._say(f"{path} cannot be written: {error.strerror or error}")
-
-    def _systemctl(self, *words: str) -> str:
-        """What it printed, "" where it failed, which is said."""
-        try:
-            done = subprocess.run(["systemctl", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
-            if done.returncode == 0:
-                return done.stdout
-            problem = f"{done.returncode}: {' '.join(done.stdout.split())[:200]}"
-        except (OSError, subprocess.TimeoutExpired) as error:
-            problem = str(error)
-        self._say(f"systemctl {' '.join(words)} failed: {problem}")
-        return ""
+        base.put(self._say, self._account_file, json.dumps(asdict(self.account)) + "\n")
 
 
 def read_config(path: str) -> Config:
     """The configuration; raises ValueError or OSError."""
-    with open(path, encoding="utf-8") as stream:
-        values: Mapping[str, Any] = json.load(stream)
-    try:
-        config = Config(**values)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-    for name, least in (("interval_s", 0.01), ("timeout_s", 0.01), ("gone_s", 0), ("ready_timeout_s", 0), ("port", 1)):
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
-            raise ValueError(f"{name} is {value!r}, wanted a number from {least}")
+    config: Config = base.settings(Config, path, {
+        "interval_s": 0.01, "timeout_s": 0.01, "gone_s": 0, "ready_timeout_s": 0, "port": 1})
     if not isinstance(config.restarts, bool):
-        raise ValueError(f"restarts is {config.restarts!r}, wanted true or false")
+        raise ValueError(f"{path}: restarts is {config.restarts!r}, wanted true or false")
     return config
 
 
@@ -320,38 +280,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         config = read_config(options.config)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"the follower cannot begin: {error}\n")
+        base.complain(f"the follower cannot begin: {error}")
         return 2
-    follower = Follower(config, lambda line: say(f"{config.engine}: {line}"))
-    notify("READY=1")
+    follower = Follower(config, lambda line: base.say(f"{config.engine}: {line}"))
+    base.notify("READY=1")
     looks = 0
     while not options.looks or looks < options.looks:
         follower.tick()
-        notify("WATCHDOG=1")
+        base.notify("WATCHDOG=1")
         looks += 1
         time.sleep(config.interval_s)
     return 0
-
-
-def say(line: str) -> None:
-    """A line for the journal, at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def notify(words: str) -> None:
-    """Tell systemd, where it listens: https://www.freedesktop.org/software/systemd/man/sd_notify.html"""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(words.encode(), "\0" + address[1:] if address[0] == "@" else address)
-
-
-def _boot() -> str:
-    """Names this boot of the machine."""
-    with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-        return stream.read().strip()
-    return ""
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Exit status: 2 the key or the plan's file cannot be used; otherwise it runs unti
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -21,9 +20,15 @@ import time
 from dataclasses import dataclass, replace
 from typing import AbstractSet, Any, Callable, Optional, Sequence
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I leaves it out
-import _agent_watchdog as watchdog  # type: ignore[import-not-found] # brought beside this file
-from _agent_balancer import FULL, LOW, OUT, Balancer, Places, Refused, Server, read_engines, read_state, reload_nginx  # type: ignore[import-not-found]
+if __package__:  # a part of the collection
+    from ansible_collections.idc.llm.plugins.module_utils import _agent_balancer as balance
+    from ansible_collections.idc.llm.plugins.module_utils import _agent_base as base
+    from ansible_collections.idc.llm.plugins.module_utils import _agent_watchdog as watchdog
+else:  # a program on a host, with what it needs beside it: python3 -I leaves the folder out
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import _agent_balancer as balance  # type: ignore[import-not-found,no-redef]
+    import _agent_base as base  # type: ignore[import-not-found,no-redef]
+    import _agent_watchdog as watchdog  # type: ignore[import-not-found,no-redef]
 
 BESIDE = 2.0  # a slow engine takes so many times as long as the others
 RELOAD_S = 2.0  # seconds between two reloads at least: each leaves old workers until their streams end
@@ -76,8 +81,8 @@ def decide(settings: Settings, track: Track, look: watchdog.Look, share: float,
     trail, verdict = watchdog.judge(asked, track.trail, look)
     track = replace(track, trail=trail)
     if verdict.kind == watchdog.HUNG:
-        outs = track.outs if share == OUT else (*track.outs, look.at)[-32:]
-        return replace(track, slow=0, fast=0, well_since=None, outs=outs), OUT, verdict.text
+        outs = track.outs if share == balance.OUT else (*track.outs, look.at)[-32:]
+        return replace(track, slow=0, fast=0, well_since=None, outs=outs), balance.OUT, verdict.text
     if verdict.kind != watchdog.WELL:
         return replace(track, well_since=None), share, ""
     slow = look.seconds * 1000 > settings.slow_ms and bool(others) and look.seconds > BESIDE * statistics.median(others)
@@ -86,16 +91,16 @@ def decide(settings: Settings, track: Track, look: watchdog.Look, share: float,
     track = replace(track, well_since=since)
     said = f"a token after {look.seconds * 1000:.0f} ms"
     if slow:
-        if share == FULL and track.slow >= settings.slow_probes:
-            return track, LOW, f"{said}, {track.slow} slow ones in a row"
-        if share == LOW and track.slow >= 2 * settings.slow_probes:
+        if share == balance.FULL and track.slow >= settings.slow_probes:
+            return track, balance.LOW, f"{said}, {track.slow} slow ones in a row"
+        if share == balance.LOW and track.slow >= 2 * settings.slow_probes:
             track = replace(track, outs=(*track.outs, look.at)[-32:], well_since=None)
-            return track, OUT, f"{said}, {track.slow} slow ones in a row"
+            return track, balance.OUT, f"{said}, {track.slow} slow ones in a row"
         return track, share, ""
-    if share == OUT and look.at - since >= held_back_s(track.outs, look.at):
-        return replace(track, fast=0), FULL, said
-    if share == LOW and track.fast >= settings.slow_probes:
-        return track, FULL, f"{said}, {track.fast} in a row"
+    if share == balance.OUT and look.at - since >= held_back_s(track.outs, look.at):
+        return replace(track, fast=0), balance.FULL, said
+    if share == balance.LOW and track.fast >= settings.slow_probes:
+        return track, balance.FULL, f"{said}, {track.fast} in a row"
     return track, share, ""
 
 
@@ -105,30 +110,28 @@ def decide(settings: Settings, track: Track, look: watchdog.Look, share: float,
 class Prober:
     """Asks each engine that gets requests, each in a thread of its own, so that one that hangs delays nobody."""
 
-    def __init__(self, balancer: Balancer, settings: Settings, key: str, say: Callable[[str], None]) -> None:
+    def __init__(self, balancer: balance.Balancer, settings: Settings, key: str, say: Callable[[str], None]) -> None:
         self.balancer = balancer
         self.settings = settings
         self._key = key
         self._say = say
         self._stop = threading.Event()
-        self._threads: dict[Server, threading.Thread] = {}
-        self._gone: dict[Server, threading.Event] = {}
+        self._threads: dict[balance.Server, threading.Thread] = {}
+        self._gone: dict[balance.Server, threading.Event] = {}
         self._turn = threading.Lock()
         self._reloaded = 0.0
-        self._took: dict[Server, float] = {}  # seconds of the last token of each engine that gets requests
+        self._took: dict[balance.Server, float] = {}  # seconds of the last token of each engine that gets requests
 
-    def watch(self, turns: int = 0) -> None:
+    def watch(self) -> None:
         """Follow the role's file until it is stopped: a thread for each engine that it names."""
-        count = 0
-        while not self._stop.is_set() and (not turns or count < turns):
-            count += 1
+        while not self._stop.is_set():
             try:
-                upstreams = read_engines(self.balancer.places.engines)
+                upstreams = balance.read_engines(self.balancer.places.engines)
             except (OSError, ValueError) as error:
                 self._say(f"the engines cannot be read: {error}")
             else:
                 self.follow({server for row in upstreams.values() for server in row})
-            watchdog.notify("WATCHDOG=1")
+            base.notify("WATCHDOG=1")
             self._stop.wait(1.0)
 
     def stop(self) -> None:
@@ -139,7 +142,7 @@ class Prober:
         for thread in list(self._threads.values()):
             thread.join()
 
-    def follow(self, wanted: AbstractSet[Server]) -> None:
+    def follow(self, wanted: AbstractSet[balance.Server]) -> None:
         """Begin with engines that are new, leave those that are gone."""
         for server in [server for server in self._threads if server not in wanted]:
             self._gone.pop(server).set()
@@ -150,46 +153,46 @@ class Prober:
             self._threads[server] = threading.Thread(target=self._probe, args=(server, gone), daemon=True)
             self._threads[server].start()
 
-    def _probe(self, server: Server, gone: threading.Event) -> None:
+    def _probe(self, server: balance.Server, gone: threading.Event) -> None:
         eye, settings = Eye(server, self.settings, self._key, self._say), self.settings
         track = Track()
         while not gone.is_set():
             began = time.monotonic()
             try:
                 track = self.turn(eye, server, track)
-            except (OSError, ValueError, Refused) as error:
+            except (OSError, ValueError, balance.Refused) as error:
                 self._say(f"{server.engine}: {error}")
             gone.wait(max(settings.interval_s / 10, settings.interval_s - (time.monotonic() - began)))
 
-    def turn(self, eye: Eye, server: Server, track: Track) -> Track:
+    def turn(self, eye: Eye, server: balance.Server, track: Track) -> Track:
         """One look at one engine, and what follows."""
-        state = read_state(self.balancer.places.states, server.engine)
+        state = balance.read_state(self.balancer.places.states, server.engine)
         if state.epoch != track.epoch:
             track = Track(state.epoch, outs=track.outs)
         if state.drained:
             self._took.pop(server, None)
             return track
-        look = eye.look()
+        look = eye.look(track.trail)
         others = [took for other, took in list(self._took.items()) if other.deployment == server.deployment and other != server]
-        track, share, why = decide(self.settings, replace(track, trail=eye.trail), look, state.share, others)
-        eye.trail = track.trail
-        if look.answer == watchdog.TOKEN and share != OUT:
+        track, share, why = decide(self.settings, track, look, state.share, others)
+        if look.answer == watchdog.TOKEN and share != balance.OUT:
             self._took[server] = look.seconds
         else:
             self._took.pop(server, None)
         if share != state.share:
             with self._turn:
                 time.sleep(max(0.0, self._reloaded + RELOAD_S - time.monotonic()))
-                if self.balancer.judge(server.engine, state.epoch, share, why):
+                # one that gives tokens is slow at worst: better than none
+                if self.balancer.judge(server.engine, state.epoch, share, why, may_be_last=look.answer != watchdog.TOKEN):
                     self._say(f"{server.engine}: share {state.share:g} -> {share:g}: {why}")
                     self._reloaded = time.monotonic()
         return track
 
 
-class Eye(watchdog.Watchdog):  # type: ignore[misc]
+class Eye(watchdog.Watchdog):
     """The watchdog's look at an engine on another host, whose unit is not seen."""
 
-    def __init__(self, server: Server, settings: Settings, key: str, say: Callable[[str], None]) -> None:
+    def __init__(self, server: balance.Server, settings: Settings, key: str, say: Callable[[str], None]) -> None:
         config = watchdog.Config(server.engine, "", server.address, server.port, server.deployment, settings.interval_s,
                                  settings.timeout_s, settings.misses, settings.stall_s, 0, 0, "/nonexistent")
         super().__init__(config, key, say)
@@ -207,26 +210,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         settings, key = read_settings(options.config)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"the prober cannot begin: {error}\n")
+        base.complain(f"the prober cannot begin: {error}")
         return 2
-    prober = Prober(Balancer(Places(), reload_nginx), settings, key, watchdog.say)
-    watchdog.notify("READY=1")
+    prober = Prober(balance.Balancer(balance.Places(), balance.reload_nginx), settings, key, base.say)
+    base.notify("READY=1")
     prober.watch()
     return 0
 
 
 def read_settings(path: str) -> tuple[Settings, str]:
     """(settings, the engines' key) of the role's file; raises ValueError or OSError."""
-    with open(path, encoding="utf-8") as stream:
-        try:
-            settings = Settings(**json.load(stream))
-        except TypeError as error:
-            raise ValueError(f"{path}: {error}") from error
-    for name, least in (("interval_s", 0.01), ("timeout_s", 0.01), ("misses", 1), ("stall_s", 0), ("slow_ms", 1),
-                        ("slow_probes", 1)):
-        value = getattr(settings, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
-            raise ValueError(f"{path}: {name} is {value!r}, wanted a number from {least}")
+    settings: Settings = base.settings(Settings, path, {
+        "interval_s": 0.01, "timeout_s": 0.01, "misses": 1, "stall_s": 0, "slow_ms": 1, "slow_probes": 1})
     return settings, watchdog.read_key(settings.key_file)
 
 

@@ -15,11 +15,15 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+
+if __package__:  # a part of the collection
+    from ansible_collections.idc.llm.plugins.module_utils import _agent_base as base
+else:  # a program on a host, with what it needs beside it: python3 -I leaves the folder out
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import _agent_base as base  # type: ignore[import-not-found,no-redef]
 
 MANIFEST = "manifest.json"
 NOTES = ".verify.json"
@@ -128,23 +132,6 @@ def metric_text(notes: Mapping[str, Note], now: float) -> str:
     return "".join(f"# HELP {name}{key} {words}\n# TYPE {name}{key} gauge\n{name}{key} {value}\n" for key, words, value in rows)
 
 
-def write(path: str, text: str) -> None:
-    """Put a file there whole, 0644, or leave the one before."""
-    folder, name = os.path.split(path)
-    descriptor, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fchmod(out.fileno(), 0o644)
-            os.fsync(out.fileno())
-        os.rename(beside, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
-
-
 def run(root: str, days: int, say: Callable[[str], None], now: Callable[[], float] = time.time) -> dict[str, Note]:
     """Read this run's part; the notes of all files that are still in the store. Writes nothing."""
     before = read_notes(os.path.join(root, NOTES))
@@ -177,28 +164,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     options: Any = parser.parse_args(argv)
     try:
         os.listdir(options.root)
-        notes = run(options.root, options.days, say)
-        write(os.path.join(options.root, NOTES), notes_text(notes))
+        notes = run(options.root, options.days, base.say)
+        base.write(os.path.join(options.root, NOTES), notes_text(notes))
         if options.metrics_dir:
-            write(os.path.join(options.metrics_dir, METRIC), metric_text(notes, time.time()))
+            base.write(os.path.join(options.metrics_dir, METRIC), metric_text(notes, time.time()))
     except OSError as exc:
-        complain(f"the store cannot be verified: {exc}")
+        base.complain(f"the store cannot be verified: {exc}")
         return 2
     wrong = {name: note.problem for name, note in notes.items() if note.problem}
     for name, text in sorted(wrong.items()):
-        complain(f"wrong: {os.path.join(options.root, name)}: {text}")
+        base.complain(f"wrong: {os.path.join(options.root, name)}: {text}")
     return 1 if wrong else 0
-
-
-def say(line: str) -> None:
-    """A line for the journal, at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def complain(line: str) -> None:
-    """A line for the journal, as an error."""
-    sys.stderr.write(line + "\n")
 
 
 def _folders(path: str) -> list[str]:

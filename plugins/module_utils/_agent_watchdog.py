@@ -22,14 +22,18 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+
+if __package__:  # a part of the collection
+    from ansible_collections.idc.llm.plugins.module_utils import _agent_base as base
+else:  # a program on a host, with what it needs beside it: python3 -I leaves the folder out
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import _agent_base as base  # type: ignore[import-not-found,no-redef]
 
 OK, DEAD, REFUSED, SILENT = "ok", "dead", "refused", "silent"  # what /health says: 200, another status, no port, nothing
 TOKEN, ERROR, NONE = "token", "error", "none"  # what a probe got: a token, an answer without one, nothing
@@ -363,7 +367,7 @@ def metric_text(engine: str, account: Account, probe_s: float, misses: int, with
 def processes(unit: Unit) -> list[int]:
     """The unit's processes: its control group's, or the main one alone."""
     places = [f"{root}{unit.cgroup}/cgroup.procs" for root in CGROUPS if unit.cgroup]
-    pids = {int(word) for place in places for word in _read(place, 1 << 16).split()}
+    pids = {int(word) for place in places for word in base.read(place, 1 << 16).split()}
     return sorted(pids or ({unit.pid} if unit.pid else ()))
 
 
@@ -372,33 +376,17 @@ def stacks(pids: Sequence[int]) -> Iterator[str]:
     the memory lock of a process that hangs."""
     for pid in pids:
         wanted = ("Name", "State", "PPid", "Threads", "VmRSS", "SigPnd", "ShdPnd")
-        status = [line for line in _read(f"/proc/{pid}/status").splitlines() if line.partition(":")[0] in wanted]
+        status = [line for line in base.read(f"/proc/{pid}/status").splitlines() if line.partition(":")[0] in wanted]
         yield f"process {pid}: " + ", ".join(" ".join(line.split()) for line in status)
         count: Counter[tuple[str, ...]] = Counter()
         for task in _names(f"/proc/{pid}/task"):
             folder = f"/proc/{pid}/task/{task}/"
-            state = re.search(r"^State:\s*(.*)$", _read(folder + "status"), re.MULTILINE)
-            stack = "; ".join(line.split(" ", 1)[-1] for line in _read(folder + "stack").splitlines())
-            count[_read(folder + "comm").strip(), state.group(1) if state else "gone", _read(folder + "wchan").strip() or "?",
-                  stack] += 1
+            state = re.search(r"^State:\s*(.*)$", base.read(folder + "status"), re.MULTILINE)
+            stack = "; ".join(line.split(" ", 1)[-1] for line in base.read(folder + "stack").splitlines())
+            comm, place = base.read(folder + "comm").strip(), base.read(folder + "wchan").strip() or "?"
+            count[comm, state.group(1) if state else "gone", place, stack] += 1
         for (comm, state_, place, stack), number in count.most_common():
             yield f"  {number} x {comm}: {state_}, in {place}" + (f" [{stack}]" if stack else "")
-
-
-def write(path: str, text: str) -> None:
-    """Put a file there whole, 0644, or leave the one before."""
-    folder, name = os.path.split(path)
-    descriptor, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fchmod(out.fileno(), 0o644)
-        os.rename(beside, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
 
 
 # --- the watch -------------------------------------------------------------------------------------------------------
@@ -417,11 +405,11 @@ class Watchdog:
         self._rank = ""  # asked last
         self._told: tuple[Any, ...] = ()
         self._account_file = os.path.join(config.state_dir, f"{config.engine}.json")
-        self.account = read_account(self._account_file, _read("/proc/sys/kernel/random/boot_id").strip())
+        self.account = read_account(self._account_file, base.boot_id())
 
     def tick(self) -> Verdict:
         """Look once, and do what follows."""
-        look = self.look()
+        look = self.look(self.trail)
         self.trail, verdict = judge(self.config, self.trail, look)
         if verdict.kind == WELL:
             self.probe_s = look.seconds
@@ -434,17 +422,17 @@ class Watchdog:
             self._tell(verdict, wait)
         if self.config.metrics_dir:
             text = metric_text(self.config.engine, self.account, self.probe_s, self.trail.misses, wait > 0)
-            self._put(os.path.join(self.config.metrics_dir, f"idc_llm_watchdog_{self.config.engine}.prom"), text)
+            base.put(self._say, os.path.join(self.config.metrics_dir, f"idc_llm_watchdog_{self.config.engine}.prom"), text)
         return verdict
 
-    def look(self) -> Look:
+    def look(self, trail: Trail) -> Look:
         """Ask systemd, /health, for a token, and for the counters."""
         where, unit = (self.config.host, self.config.port), self.unit()
         if unit.active != "active":
             return Look(time.monotonic(), unit)
         try:
             health = self._health()
-            self._rank = next_rank(self._names, self.trail, self._rank)
+            self._rank = next_rank(self._names, trail, self._rank)
             began = time.monotonic()
             answer, detail = self.ask(self._rank)
             seconds = time.monotonic() - began
@@ -482,7 +470,7 @@ class Watchdog:
     def unit(self) -> Unit:
         """What systemd says of the engine."""
         keys = "ActiveState,InvocationID,ActiveEnterTimestampMonotonic,MainPID,ControlGroup"
-        text = self._systemctl("show", self.config.unit, f"--property={keys}")
+        text = base.systemctl(self._say, "show", self.config.unit, f"--property={keys}")
         show = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         entered = int(show.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
         return Unit(show.get("ActiveState", "unknown"), show.get("InvocationID") or str(entered), time.monotonic() - entered,
@@ -501,13 +489,13 @@ class Watchdog:
             return
         account.restarts[reason] = account.restarts.get(reason, 0) + 1
         account.at = [at for at in account.at if time.monotonic() - at < DAY_S] + [time.monotonic()]
-        self._put(self._account_file, json.dumps(asdict(account)) + "\n")
+        base.put(self._say, self._account_file, json.dumps(asdict(account)) + "\n")
         pids = processes(unit)
         self._record(pids, f"{self.config.unit}, {reason}, {look.detail}, {dict(look.ranks or {})}")
         if reason == "stuck_rank":
-            self._systemctl("restart", "--no-block", self.config.unit)
+            base.systemctl(self._say, "restart", "--no-block", self.config.unit)
         elif not self._abort(pids, unit):
-            self._systemctl("kill", "--signal=SIGKILL", self.config.unit)
+            base.systemctl(self._say, "kill", "--signal=SIGKILL", self.config.unit)
 
     def _abort(self, pids: Sequence[int], unit: Unit) -> bool:
         """SIGABRT, at which Python with PYTHONFAULTHANDLER=1 writes the stacks of all its threads to the journal; the main
@@ -532,19 +520,10 @@ class Watchdog:
         number = sum(self.account.restarts.values())
         path = os.path.join(self.config.state_dir, f"{self.config.engine}-{number}.txt")
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        if self._put(path, "\n".join([f"{at} {head}", *stacks(pids)])[:RECORD_LIMIT] + "\n"):
+        if base.put(self._say, path, "\n".join([f"{at} {head}", *stacks(pids)])[:RECORD_LIMIT] + "\n"):
             self._say(f"where its threads stood is in {path}; Python's own stacks follow in the journal of {self.config.unit}")
         with suppress(OSError):
             os.unlink(os.path.join(self.config.state_dir, f"{self.config.engine}-{number - RECORDS}.txt"))
-
-    def _put(self, path: str, text: str) -> bool:
-        """Write or say why not: a full disk must not keep an engine from its restart."""
-        try:
-            write(path, text)
-        except OSError as error:
-            self._say(f"{path} cannot be written: {error.strerror or error}")
-            return False
-        return True
 
     def _tell(self, verdict: Verdict, wait: float) -> None:
         """A line where something is new: another miss is, the first one is nothing yet."""
@@ -555,32 +534,11 @@ class Watchdog:
             self._say(verdict.text + (f": a restart is held back for {wait:.0f} s" if wait else ""))
         self._told = told
 
-    def _systemctl(self, *words: str) -> str:
-        """What it printed, "" where it failed, which is said."""
-        try:
-            done = subprocess.run(["systemctl", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
-            if done.returncode == 0:
-                return done.stdout
-            problem = f"{done.returncode}: {' '.join(done.stdout.split())[:200]}"
-        except (OSError, subprocess.TimeoutExpired) as error:
-            problem = str(error)
-        self._say(f"systemctl {' '.join(words)} failed: {problem}")
-        return ""
-
 
 def read_config(path: str) -> tuple[Config, str]:
     """(configuration, key); raises ValueError or OSError. The key: what ``key_file``, which only its owner reads, holds."""
-    with open(path, encoding="utf-8") as stream:
-        try:
-            config = Config(**json.load(stream))
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-    for name, least in (("interval_s", 0.01), ("timeout_s", 0.01), ("misses", 1), ("hang_s", 0), ("ready_timeout_s", 0),
-                        ("restarts_per_day", 0), ("port", 1)):
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
-            raise ValueError(f"{name} is {value!r}, wanted a number from {least}")
+    config: Config = base.settings(Config, path, {
+        "interval_s": 0.01, "timeout_s": 0.01, "misses": 1, "hang_s": 0, "ready_timeout_s": 0, "restarts_per_day": 0, "port": 1})
     return config, read_key(config.key_file)
 
 
@@ -606,41 +564,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         config, key = read_config(options.config)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"the watchdog cannot begin: {error}\n")
+        base.complain(f"the watchdog cannot begin: {error}")
         return 2
-    watchdog = Watchdog(config, key, lambda line: say(f"{config.engine}: {line}"))
-    notify("READY=1")
+    watchdog = Watchdog(config, key, lambda line: base.say(f"{config.engine}: {line}"))
+    base.notify("READY=1")
     looks = 0
     while not options.looks or looks < options.looks:
         began = time.monotonic()
         watchdog.tick()
-        notify("WATCHDOG=1")
+        base.notify("WATCHDOG=1")
         looks += 1
         time.sleep(max(config.interval_s / 10, config.interval_s - (time.monotonic() - began)))
     return 0
-
-
-def say(line: str) -> None:
-    """A line for the journal, at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def notify(words: str) -> None:
-    """Tell systemd, where it listens: https://www.freedesktop.org/software/systemd/man/sd_notify.html"""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(words.encode(), "\0" + address[1:] if address[0] == "@" else address)
-
-
-def _read(path: str, limit: int = 1 << 14) -> str:
-    """The beginning of a file, "" where it cannot be read."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(limit).decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _names(path: str) -> list[str]:

@@ -22,7 +22,8 @@ from ansible_collections.idc.llm.plugins.module_utils._fleet import Gpu, Host
 from ansible_collections.idc.llm.plugins.module_utils._layout import card_of
 from ansible_collections.idc.llm.plugins.module_utils._plan import Wishes, make_plan
 
-from tests.support.fleet import Run, playbook, wait_for
+from tests.support.fleet import Run, playbook
+from tests.support.waiting import wait_for
 
 FLEET, SUBNET = "group", "172.30.96"  # beside those of inventories/demo/group_vars/all/fleet.yml
 NODES = ("node1", "node2")

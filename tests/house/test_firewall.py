@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fleet import FLEET, wait_for
+from tests.support.fleet import FLEET
+from tests.support.waiting import wait_for
 
 TABLE = "nft list table inet idc_llm_vllm"
 CURL = "curl -s -o /dev/null -m 20 http://%s:%s/health"

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.support.fleet import FLEET, playbook, wait_for
+from tests.support.fleet import FLEET, playbook
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(FLEET == "single", reason="proven on the fleet of three; `single` proves the first install")
 

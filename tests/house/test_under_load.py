@@ -11,8 +11,9 @@ import time
 import pytest
 import yaml
 
-from tests.support.fleet import FLEET, ROOT, playbook, wait_for
+from tests.support.fleet import FLEET, ROOT, playbook
 from tests.support.load import Load
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(FLEET == "single", reason="proven on the fleet of three, where another engine takes over")
 OTHER = "0.32.0+1"

@@ -14,9 +14,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils._agent_prober import Balancer, Prober, Refused, Server, Settings
+from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import Refused, Server
+from ansible_collections.idc.llm.plugins.module_utils._agent_prober import Prober, Settings
 
 from tests.support.gateway_files import House
+from tests.support.waiting import wait_for
 from tests.support.watched_engine import Double
 
 NGINX = "/usr/sbin/nginx"
@@ -42,7 +44,6 @@ class Gateway(House):
         servers = [Server(f"tiny-blue-{number}", "tiny", "127.0.0.1", double.server_port)
                    for number, double in enumerate(self.engines)]
         super().__init__(folder, servers)
-        self.balancer = Balancer(self.places, self.reload)
         with Double() as unused:  # a port that was free a moment ago
             self.port = unused.server_port
             unused.shutdown()
@@ -119,14 +120,6 @@ def gateway(tmp_path):
     made.close()
 
 
-def wait(done, seconds=20.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if done():
-            return True
-        time.sleep(0.05)
-    return False
-
 
 def test_twenty_drains_and_reloads_lose_no_request(gateway):
     with Users(gateway) as users:
@@ -152,7 +145,7 @@ def test_an_engine_that_hangs_keeps_a_few_waiting_and_then_nobody(gateway):
     with Users(gateway) as users:
         time.sleep(0.5)
         hung.mode = "hung"
-        assert wait(lambda: gateway.down() == ["tiny-blue-0"]), gateway.lines
+        assert wait_for(lambda: gateway.down() == ["tiny-blue-0"], 20, 0.02), gateway.lines
         time.sleep(0.5)
         out, asked = time.monotonic(), len(hung.seen)
         time.sleep(2)
@@ -162,9 +155,9 @@ def test_an_engine_that_hangs_keeps_a_few_waiting_and_then_nobody(gateway):
         assert probes <= 12, f"the prober alone asks it now, {probes} requests came"
         hung.mode = "well"
         hung.open.set()
-        assert wait(lambda: gateway.down() == []), gateway.lines
+        assert wait_for(lambda: gateway.down() == [], 20, 0.02), gateway.lines
         began = time.monotonic()
-        assert wait(lambda: any(port == hung.server_port for at, _status, port in users.answers if at > began))
+        assert wait_for(lambda: any(port == hung.server_port for at, _status, port in users.answers if at > began), 20, 0.02)
     assert set(users.statuses()) == {200}, users.statuses()
     assert sum("share 1 -> 0" in line for line in gateway.lines) == 1
 
@@ -174,7 +167,7 @@ def test_where_all_hang_the_answer_is_at_once_and_no_wait(gateway):
         engine.mode = "hung"
     asking = threading.Thread(target=gateway.ask, args=(1.0,))
     asking.start()
-    assert wait(lambda: len(gateway.down()) == 3), gateway.lines
+    assert wait_for(lambda: len(gateway.down()) == 3, 20, 0.02), gateway.lines
     asking.join()
     time.sleep(0.5)
     began = time.monotonic()

@@ -25,8 +25,9 @@ from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 from tests.support import engine_image
 from tests.support.engine_unit import ARGUMENTS, free_port
-from tests.support.fleet import BIN, RECAP, ROOT, wait_for
+from tests.support.fleet import BIN, RECAP, ROOT
 from tests.support.openai_server import MODEL
+from tests.support.waiting import wait_for
 
 docker = pytest.importorskip("docker")
 

@@ -23,7 +23,8 @@ from ansible_collections.idc.llm.plugins.module_utils._probe import Probe, ask
 
 from tests.support import engine_image
 from tests.support.engine_unit import free_port
-from tests.support.fleet import BIN, ROOT, wait_for
+from tests.support.fleet import BIN, ROOT
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not os.environ.get("IDC_LLM_TEST_REAL_IMAGE"), reason="IDC_LLM_TEST_REAL_IMAGE is not set")
 HOME = Path("/var/lib/nobody")  # of the engine's user

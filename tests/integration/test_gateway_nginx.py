@@ -18,6 +18,7 @@ import pytest
 from tests.support.openai_server import KEY as ENGINE_KEY
 from tests.support.openai_server import TOKENS, serve
 from tests.support.real_gateway import Gateway
+from tests.support.waiting import wait_for
 
 BIN = Path(sys.executable).parent
 KEYS = {name: secrets.token_hex(24) for name in ("one", "two", "none", "slow", "narrow", "small", "poor", "day")}
@@ -231,16 +232,7 @@ def test_the_count_survives_a_reload_and_a_restart(house):
     time.sleep(6)
     pid = int((house.root / "pid").read_text())
     house.nginx("-s", "stop")
-    assert wait(lambda: not Path(f"/proc/{pid}").exists())
+    assert wait_for(lambda: not Path(f"/proc/{pid}").exists(), 15, 0.02)
     house.nginx()
     assert house.tokens() == counted
     assert house.ask(key=KEYS["day"], body=chat()).status == 429, "the quota, too"
-
-
-def wait(done, seconds=15.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if done():
-            return True
-        time.sleep(0.05)
-    return False

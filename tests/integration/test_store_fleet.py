@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.fleet import ROOT, Run, playbook, wait_for
+from tests.support.fleet import ROOT, Run, playbook
 from tests.support.hub import Hub, Request, Store, make_model
 from tests.support.make_tiny_model import CONFIG, shapes
+from tests.support.waiting import wait_for
 
 FLEET, SUBNET = "store", "172.30.80"  # beside those of inventories/demo/group_vars/all/fleet.yml
 SITE = ROOT / "inventories/demo/group_vars/all/site.yml"

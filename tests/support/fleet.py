@@ -106,13 +106,3 @@ class Fleet:
         body = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": tokens,
                 "temperature": 0, **more}
         return self.call("/v1/chat/completions", key, body)
-
-
-def wait_for(what, seconds: float, pause: float = 1.0):
-    """Call until it gives something true; the last answer after that many seconds at the latest."""
-    deadline = time.monotonic() + seconds
-    while True:
-        got = what()
-        if got or time.monotonic() > deadline:
-            return got
-        time.sleep(pause)

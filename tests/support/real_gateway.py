@@ -12,12 +12,13 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import Balancer, Places
+
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 NGINX = "/usr/sbin/nginx"
@@ -71,7 +72,7 @@ class Gateway:
         """The role's templates, with the places of a machine changed to this folder."""
         values = {"gateway_tenants": self.tenants, "idc_llm_plan": self.plan, "__gateway_folder": str(self.root),
                   "__gateway_lib": str(self.folder / "lib"), "__gateway_key_file": "idc_llm/server.key",
-                  "__gateway_meter": str(self.folder / "meter"),
+                  "__gateway_meter": str(self.folder / "meter"), "__gateway_logs": str(self.folder / "log"),
                   "ansible_python_interpreter": sys.executable, **self.variables}
         (self.folder / "values.json").write_text(json.dumps(values))
         (self.folder / "values.json").chmod(0o600)
@@ -85,7 +86,6 @@ class Gateway:
         conf = self.root / "nginx.conf"
         text = conf.read_text()
         for here, there in (("/run/nginx.pid", f"{self.root}/pid"), ("/var/log/nginx", f"{self.folder}/log"),
-                            ("/var/log/idc_llm", f"{self.folder}/log"),
                             ("load_module modules/", "load_module /usr/lib/nginx/modules/"), ("user www-data;", "user root;"),
                             (f"listen {self.ports['gateway']}", f"listen 127.0.0.1:{self.ports['gateway']}")):
             assert here in text, here
@@ -121,13 +121,10 @@ class Gateway:
 
     def line(self, answer):
         """The audit line of an answer, which is written a moment after its caller has it; tokens are counted by then."""
-        wanted, end = answer.headers["X-Request-Id"], time.monotonic() + 15
-        while time.monotonic() < end:
-            found = [line for line in self.audit() if line["request_id"] == wanted]
-            if found:
-                return found[0]
-            time.sleep(0.01)
-        raise AssertionError(f"no line for {wanted}")
+        wanted = answer.headers["X-Request-Id"]
+        found = wait_for(lambda: [line for line in self.audit() if line["request_id"] == wanted], 15, 0.01)
+        assert found, f"no line for {wanted}"
+        return found[0]
 
     def errors(self):
         return (self.folder / "log/error.log").read_text()

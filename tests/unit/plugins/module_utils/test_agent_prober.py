@@ -16,18 +16,11 @@ import jinja2
 import pytest
 import yaml
 from ansible_collections.idc.llm.plugins.module_utils import _agent_prober as agent
-from ansible_collections.idc.llm.plugins.module_utils._agent_prober import (
-    FULL,
-    LOW,
-    OUT,
-    Prober,
-    Settings,
-    Track,
-    decide,
-    held_back_s,
-)
+from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import FULL, LOW, OUT
+from ansible_collections.idc.llm.plugins.module_utils._agent_prober import Prober, Settings, Track, decide, held_back_s
 
 from tests.support.gateway_files import ONE, TWO, House
+from tests.support.waiting import wait_for
 from tests.support.watched_engine import Double
 
 SETTINGS = Settings(misses=2, stall_s=10.0, slow_ms=500.0, slow_probes=3)
@@ -130,30 +123,21 @@ def test_a_hang_behind_a_healthy_health_is_found_and_a_token_ends_it(house, engi
     thread.start()
     try:
         engines[0].mode = "hung"
-        assert wait(lambda: house.down() == ["tiny-blue-0"]), house.lines
+        assert wait_for(lambda: house.down() == ["tiny-blue-0"], 15, 0.02), house.lines
         engines[0].mode = "well"
         engines[0].open.set()
-        assert wait(lambda: house.down() == []), house.lines
+        assert wait_for(lambda: house.down() == [], 15, 0.02), house.lines
         assert house.reloads == 3, "once at first, once for each change"
         house.balancer.say(["tiny-blue-1"], True)
         asked = len(engines[1].seen)
         engines[1].mode = "hung"
-        assert not wait(lambda: house.state("tiny-blue-1").share != FULL, 0.6), "who is drained is left alone"
+        assert not wait_for(lambda: house.state("tiny-blue-1").share != FULL, 0.6, 0.02), "who is drained is left alone"
         assert len(engines[1].seen) <= asked + 1
     finally:
         prober.stop()
         thread.join()
     assert [line.partition(":")[0] for line in house.lines] == ["tiny-blue-0"] * 2
 
-
-def wait(done, seconds=15.0):
-    """Whether it came true in time."""
-    event = threading.Event()
-    for _turn in range(int(seconds / 0.02)):
-        if done():
-            return True
-        event.wait(0.02)
-    return False
 
 
 @pytest.mark.parametrize(("text", "said"), [

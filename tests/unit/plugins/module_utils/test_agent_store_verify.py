@@ -142,7 +142,7 @@ def test_without_a_store_it_says_so(tmp_path, capsys):
 
 
 def test_a_metric_that_cannot_be_written_is_an_error_and_leaves_nothing(store, monkeypatch):
-    monkeypatch.setattr(agent.os, "rename", lambda *_names: (nothing for nothing in ()).throw(OSError("no")))
+    monkeypatch.setattr(agent.base.os, "rename", lambda *_names: (nothing for nothing in ()).throw(OSError("no")))
     assert verify(store) == 2
     assert os.listdir(store.parent / "metrics") == []
 

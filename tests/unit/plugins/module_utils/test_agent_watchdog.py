@@ -227,7 +227,7 @@ def test_a_jump_of_the_clock_changes_nothing(house, engine, monkeypatch):
 def test_a_full_disk_keeps_no_engine_from_its_restart(house, engine, monkeypatch):
     server = engine()
     server.mode = "hung"
-    monkeypatch.setattr(agent.tempfile, "mkstemp", Mock(side_effect=OSError(28, "No space left on device")))
+    monkeypatch.setattr(agent.base.tempfile, "mkstemp", Mock(side_effect=OSError(28, "No space left on device")))
     assert looks(house.watchdog(server), 3)[-1] == "hung"
     assert house.process.wait(10) < 0
     assert any("No space left" in line for line in house.lines)
