@@ -261,7 +261,10 @@ def call(host: str, port: int, path: str, timeout: float, body: Optional[Mapping
     """(status, text) within ``timeout`` seconds; host "" or any-address is this machine. Raises NoReply."""
     end = time.monotonic() + timeout
     place = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}.get(host, host)
-    connection = http.client.HTTPConnection(place, port, timeout=timeout)
+    try:
+        connection = http.client.HTTPConnection(place, port, timeout=timeout)
+    except http.client.InvalidURL as error:
+        raise NoReply(refused=False) from error
     try:
         try:
             connection.connect()
