@@ -17,6 +17,16 @@ def gateway_zones(tenants: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"name": zone.name, **asdict(zone)} for zone in _gateway.zones(tenants)]
 
 
+def gateway_by_certificate(tenants: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Who is known by a certificate alone: subject, tenant."""
+    return _gateway.by_certificate(tenants)
+
+
+def gateway_odd_networks(values: Sequence[Any]) -> list[Any]:
+    """Those that are neither an address nor a network."""
+    return _gateway.odd_networks(values)
+
+
 def gateway_rights(tenants: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     """What idc_gateway.lua reads, as JSON."""
     contexts = {engine["deployment"]: engine["config"].get("max-model-len") for engine in plan["engines"]}
@@ -41,5 +51,5 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        return {"gateway_proofs": gateway_proofs, "gateway_zones": gateway_zones, "gateway_rights": gateway_rights,
-                "gateway_usage": gateway_usage}
+        named = (gateway_by_certificate, gateway_odd_networks, gateway_proofs, gateway_rights, gateway_usage, gateway_zones)
+        return {function.__name__: function for function in named}

@@ -968,4 +968,14 @@ CATALOGUE: dict[str, Entry] = {
                 "Set 190, or gateway_audit_allow_short_retention: true where yours does not."),
         zh=Text("gateway_audit_keep_days 为 {days}。", "应不少于 184 天：法规要求审计日志保存六个月。",
                 "请设为 190；若贵方确无此要求，请设 gateway_audit_allow_short_retention: true。")),
+    "IDC-GW-006": Entry(
+        en=Text("Tenants must show a certificate, and gateway_client_ca is empty: {tenants}.", "Nobody could say which certificates are good.",
+                "Set gateway_client_ca to the PEM file of the CA that signs theirs, or take mtls out of their require."),
+        zh=Text("以下租户须出示证书，但 gateway_client_ca 为空：{tenants}。", "无法判断哪些证书有效。",
+                "请将 gateway_client_ca 设为签发其证书的 CA 的 PEM 文件，或从其 require 中去掉 mtls。")),
+    "IDC-GW-007": Entry(
+        en=Text("gateway_trusted_proxies holds {seen}, which is no address or network.", "Its word about a caller's address would count.",
+                "Write addresses or networks, as 10.0.0.7 or 10.0.0.0/24."),
+        zh=Text("gateway_trusted_proxies 中的 {seen} 不是地址或网段。", "其转告的客户端地址会被采信。",
+                "请填写地址或网段，如 10.0.0.7 或 10.0.0.0/24。")),
 }

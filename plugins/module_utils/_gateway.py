@@ -8,7 +8,9 @@ request falls under it when the zone's variable holds a key. https://nginx.org/e
 """
 from __future__ import annotations
 
+import ipaddress
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
@@ -18,6 +20,8 @@ from ansible_collections.idc.llm.plugins.module_utils._plan_view import aligned
 
 WHOLE = ("body_max_kib", "tokens_per_minute", "tokens_per_day", "deployments")  # of a tenant, not of one of its deployments
 USAGE_SHAPES = ("table", "csv", "json")
+REQUIRE, KEY_ALONE = ("key", "mtls"), ("key",)
+SUBJECT = re.compile(r"[A-Za-z]+=[^\"\\$\x00-\x1f]{1,300}")  # as nginx shows it, RFC 2253, within quotes of its configuration
 LIMITS = ("requests_per_minute", "burst", "concurrent_requests", *WHOLE)
 
 
@@ -61,6 +65,45 @@ def parse_limits(tenant: str, raw: Any, deployments: Sequence[str], inner: bool 
     return dict(raw)
 
 
+def parse_access(tenant: str, raw: Mapping[str, Any]) -> Sequence[str]:
+    """What a tenant must show, checked: ``require``, and with mtls the subjects of its ``certificates``. Raises IdcError."""
+    place = f"idc_llm_secrets.tenants.{tenant}"
+    require, subjects = raw.get("require", KEY_ALONE), raw.get("certificates", [])
+    if not _texts(require) or not require or set(require) - set(REQUIRE):
+        raise IdcError("IDC-INV-007", name=f"{place}.require", observed=repr(require), wanted=f"a list of {', '.join(REQUIRE)}")
+    if not _texts(subjects) or bool(subjects) != ("mtls" in require):
+        raise IdcError("IDC-INV-007", name=f"{place}.certificates", observed=repr(subjects),
+                       wanted="a list of subjects where require has mtls, and none elsewhere")
+    for subject in subjects:
+        if not SUBJECT.fullmatch(subject):
+            raise IdcError("IDC-INV-007", name=f"{place}.certificates", observed=repr(subject),
+                           wanted="a subject as openssl x509 -noout -subject -nameopt RFC2253 shows it, CN=app,O=Bank")
+    if raw.get("keys") and "key" not in require:
+        raise IdcError("IDC-INV-007", name=f"{place}.keys", observed="keys", wanted="none, or key in require")
+    return tuple(require)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
+
+
+def odd_networks(values: Sequence[Any]) -> list[Any]:
+    """Those that are neither an address nor a network."""
+    found = []
+    for value in values:
+        try:
+            ipaddress.ip_network(str(value))
+        except ValueError:
+            found.append(value)
+    return found
+
+
+def by_certificate(tenants: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Who is known by a certificate alone: subject, tenant."""
+    return [{"subject": subject, "tenant": name} for name, tenant in tenants.items()
+            if "key" not in tenant.get("require", KEY_ALONE) for subject in tenant["certificates"]]
+
+
 def _zones(limits: Mapping[str, Any]) -> Iterator[Zone]:
     rate = limits.get("requests_per_minute")
     if rate:
@@ -94,6 +137,8 @@ def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]])
         rows[name] = {"deployments": allowed, "limits": under, "retry": str(math.ceil(60 / min(rates)) if rates else 1)}
         if limits.get("body_max_kib"):
             rows[name]["body_max"] = limits["body_max_kib"] << 10
+        if tenant.get("certificates"):
+            rows[name]["certificates"] = dict.fromkeys(tenant["certificates"], True)
         quota = {window: limits[f"tokens_per_{window}"] for window in ("minute", "day") if limits.get(f"tokens_per_{window}")}
         if quota:
             rows[name]["tokens"] = quota
@@ -101,10 +146,12 @@ def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]])
 
 
 def proofs(tenants: Mapping[str, Any], deployments: Sequence[str]) -> list[dict[str, str]]:
-    """By whose key each deployment is proven: a tenant without limits where there is one, so that a proof uses up nobody's."""
+    """By whose key each deployment is proven: a tenant without limits where there is one, so that a proof uses up nobody's. One
+    that must show a certificate too proves nothing: the play has none."""
     rows = []
     for deployment in deployments:
-        able = [name for name, tenant in tenants.items() if deployment in (tenant.get("deployments") or deployments)]
+        able = [name for name, tenant in tenants.items()
+                if deployment in (tenant.get("deployments") or deployments) and not tenant.get("certificates")]
         able.sort(key=lambda name: bool(tenants[name].get("limits")))
         rows += [{"deployment": deployment, "tenant": name} for name in able[:1]]
     return rows

@@ -10,7 +10,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment, nearest, parse_deployment
 from ansible_collections.idc.llm.plugins.module_utils._errors import LANGUAGES, IdcError
-from ansible_collections.idc.llm.plugins.module_utils._gateway import parse_limits
+from ansible_collections.idc.llm.plugins.module_utils._gateway import parse_access, parse_limits
 from ansible_collections.idc.llm.plugins.module_utils._model_store import MANIFEST, revision_path
 from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS
 
@@ -27,7 +27,7 @@ VARIABLES = (
     "idc_llm_sources", "idc_llm_state_dir", "idc_llm_store_root",
 )
 SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token")
-TENANT = ("keys", "deployments", "limits")
+TENANT = ("keys", "require", "certificates", "deployments", "limits")
 SOURCES = ("wheels", "wheels_controller", "pip", "pip_list", "pip_ca", "archive", "archive_controller", "archive_sha256", "hf",
            "modelscope")
 
@@ -132,8 +132,14 @@ def _secret_errors(secrets: Any, deployments: Sequence[str]) -> list[IdcError]:
                                    observed=type(entry).__name__, wanted="a mapping with keys: [...]"))
             continue
         errors += _mapping_errors(entry, f"idc_llm_secrets.tenants.{tenant}", TENANT)
-        keys = entry.get("keys")
-        if not isinstance(keys, Sequence) or isinstance(keys, str) or not keys:
+        try:
+            required = parse_access(str(tenant), entry)
+            parse_limits(str(tenant), entry.get("limits"), deployments)
+        except IdcError as error:
+            errors.append(error)
+            continue
+        keys = entry.get("keys") if "key" in required else []
+        if not isinstance(keys, Sequence) or isinstance(keys, str) or "key" in required and not keys:
             errors.append(IdcError("IDC-INV-007", name=f"idc_llm_secrets.tenants.{tenant}.keys",
                                    observed=type(keys).__name__, wanted="a list with at least one key"))
             continue
@@ -141,10 +147,6 @@ def _secret_errors(secrets: Any, deployments: Sequence[str]) -> list[IdcError]:
             errors += _key_errors(key, f"tenant {tenant}")
             if owners.setdefault(key, tenant) != tenant:
                 errors.append(IdcError("IDC-INV-016", one=owners[key], other=tenant))
-        try:
-            parse_limits(str(tenant), entry.get("limits"), deployments)
-        except IdcError as error:
-            errors.append(error)
         for wanted in entry.get("deployments") or []:
             if wanted not in deployments:
                 errors.append(IdcError("IDC-INV-017", tenant=tenant, deployment=wanted, nearest=nearest(wanted, deployments)))

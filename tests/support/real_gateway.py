@@ -44,7 +44,7 @@ class Answer:
 class Gateway:
     """engines: {deployment: [port]}; tenants: as idc_llm_secrets has them; variables: the role's, changed."""
 
-    def __init__(self, folder: Path, engines, tenants, engine_key="", **variables):
+    def __init__(self, folder: Path, engines, tenants, engine_key="", client_ca=None, **variables):
         self.folder, self.root, self.tenants = folder, folder / "nginx", tenants
         for name in ("nginx/idc_llm/engines", "lib", "log", "states", "nginx/t", "meter"):
             (folder / name).mkdir(parents=True)
@@ -55,7 +55,9 @@ class Gateway:
             "gateway": {"upstreams": [{"deployment": name, "servers": [
                 {"engine": f"{name}-{port}", "address": "127.0.0.1", "port": port, "weight": 1} for port in ports]}
                 for name, ports in engines.items()]}}
-        self.variables = {"gateway_engine_key": engine_key, **variables}
+        self.variables = {"gateway_engine_key": engine_key, "gateway_client_ca": str(client_ca or ""), **variables}
+        if client_ca:
+            shutil.copy(client_ca, self.root / "idc_llm/client_ca.pem")
         for file in ROOT.glob("roles/gateway/files/*.lua"):
             shutil.copy(file, folder / "lib")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
@@ -99,13 +101,17 @@ class Gateway:
                               stderr=subprocess.STDOUT)
         assert done.returncode == 0, done.stdout
 
-    def ask(self, path="/v1/chat/completions", key="", body=None, method=None, timeout=20, **headers):
-        """An Answer; body: a mapping, or text as it is."""
+    def ask(self, path="/v1/chat/completions", key="", body=None, method=None, timeout=20, certificate=None, **headers):
+        """An Answer; body: a mapping, or text as it is; certificate: (file, key) that the caller shows."""
+        context = self.context
+        if certificate:
+            context = ssl.create_default_context(cafile=str(self.root / "idc_llm/server.pem"))
+            context.load_cert_chain(*certificate)
         data = None if body is None else (body if isinstance(body, bytes) else json.dumps(body).encode())
         request = urllib.request.Request(f"https://localhost:{self.ports['gateway']}{path}", data, method=method, headers={
             **({"Authorization": f"Bearer {key}"} if key else {}), "Content-Type": "application/json", **headers})
         try:
-            with urllib.request.urlopen(request, timeout=timeout, context=self.context) as reply:
+            with urllib.request.urlopen(request, timeout=timeout, context=context) as reply:
                 return Answer(reply.status, reply.headers, reply.read().decode())
         except urllib.error.HTTPError as error:
             return Answer(error.code, error.headers, error.read().decode())

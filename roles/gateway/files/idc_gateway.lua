@@ -95,10 +95,22 @@ local function choose(tenant)
   return refuse(404, "model_not_found", "The model `" .. shown .. "` does not exist. This key may use: " .. list .. ".")
 end
 
+-- admit(): the tenant, if it shows what it must; or the request is over.
+local function admit()
+  local var = ngx.var
+  local tenant = rights.tenants[var.idc_tenant]
+  local wanted = tenant.certificates
+  if wanted and not (var.ssl_client_verify == "SUCCESS" and wanted[var.ssl_client_s_dn]) then
+    return refuse(401, "client_certificate_required", "This key counts only together with a certificate of its tenant.",
+      "authentication_error")
+  end
+  return tenant
+end
+
 -- route(): chooses the deployment and sets $idc_deployment, $idc_retry and a variable for each limit.
 function M.route()
   local var = ngx.var
-  local tenant = rights.tenants[var.idc_tenant]
+  local tenant = admit()
   if tenant.body_max and (tonumber(var.http_content_length) or 0) > tenant.body_max then
     return too_large(tenant.body_max)
   end
@@ -121,7 +133,7 @@ end
 -- models(): the models that this key may use, as OpenAI lists them: https://platform.openai.com/docs/api-reference/models/list
 function M.models()
   local rows = {}
-  for _, name in ipairs(rights.tenants[ngx.var.idc_tenant].deployments) do
+  for _, name in ipairs(admit().deployments) do
     rows[#rows + 1] = { id = name, object = "model", created = 0, owned_by = "idc.llm", root = name, parent = cjson.null,
       max_model_len = rights.deployments[name].context }
   end

@@ -9,7 +9,7 @@ import json
 import pytest
 from ansible_collections.idc.llm.plugins.filter import gateway as filters
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
-from ansible_collections.idc.llm.plugins.module_utils._gateway import Zone, parse_limits, proofs, rights, zones
+from ansible_collections.idc.llm.plugins.module_utils._gateway import Zone, parse_access, parse_limits, proofs, rights, zones
 
 BOTH = {"r1": 4096, "v3": None}
 
@@ -74,6 +74,47 @@ def test_each_deployment_is_proven_by_a_tenant_without_limits_where_there_is_one
     assert proofs({"a": {"deployments": ["r1"]}}, ["r1", "v3"]) == [{"deployment": "r1", "tenant": "a"}]
     plan = {"gateway": {"upstreams": [{"deployment": "v3"}]}}
     assert filters.gateway_proofs(tenants, plan) == [{"deployment": "v3", "tenant": "c"}]
+
+
+SUBJECT = "CN=app,O=Bank"
+
+
+@pytest.mark.parametrize(("entry", "wanted"), [
+    ({"keys": ["0"]}, ("key",)), ({"keys": ["0"], "require": ["key", "mtls"], "certificates": [SUBJECT]}, ("key", "mtls")),
+    ({"require": ["mtls"], "certificates": [SUBJECT, "CN=two"]}, ("mtls",)),
+])
+def test_what_a_tenant_must_show(entry, wanted):
+    assert parse_access("acme", entry) == wanted
+
+
+@pytest.mark.parametrize(("entry", "said"), [
+    ({"require": "mtls"}, "'mtls'"), ({"require": []}, "[]"), ({"require": ["oidc"]}, "key, mtls"),
+    ({"require": [["key"]]}, "key, mtls"),
+    ({"require": ["mtls"]}, "certificates"), ({"certificates": [SUBJECT]}, "where require has mtls"),
+    ({"require": ["mtls"], "certificates": SUBJECT}, "certificates"), ({"require": ["mtls"], "certificates": ["app"]}, "CN=app"),
+    ({"require": ["mtls"], "certificates": ['CN=a" evil']}, "certificates"),
+    ({"require": ["mtls"], "certificates": ["CN=$x"]}, "$x"),
+    ({"require": ["mtls"], "certificates": [SUBJECT], "keys": ["0"]}, "key in require"),
+])
+def test_what_it_cannot_have_to_show_is_named(entry, said):
+    with pytest.raises(IdcError) as caught:
+        parse_access("acme", entry)
+    assert "acme" in str(caught.value) and said in str(caught.value)
+
+
+def test_who_shows_a_certificate():
+    tenants = {"key": {"keys": ["0"]}, "both": {"keys": ["1"], "require": ["key", "mtls"], "certificates": [SUBJECT]},
+               "badge": {"require": ["mtls"], "certificates": ["CN=b", "CN=c"]}}
+    assert filters.gateway_by_certificate(tenants) == [{"subject": f"CN={one}", "tenant": "badge"} for one in "bc"]
+    rows = rights(tenants, BOTH)["tenants"]
+    assert rows["both"]["certificates"] == {SUBJECT: True} and "certificates" not in rows["key"]
+    assert proofs(tenants, ["r1"]) == [{"deployment": "r1", "tenant": "key"}], "a play has no certificate to show"
+    assert proofs({"both": tenants["both"]}, ["r1"]) == []
+
+
+def test_proxies_are_addresses_or_networks():
+    good, odd = ["10.0.0.7", "10.0.0.0/24", "fd00::/8"], ["proxy", "10.0.0.1/24", 7.5]
+    assert filters.gateway_odd_networks(good + odd) == odd
 
 
 def test_usage_of_all_gateways_together():

@@ -66,6 +66,8 @@ def tenant_key(*keys):
     (tenant_key('a"; }' + "a" * 32), "IDC-INV-018", ["bank"]),
     (tenant_key(), "IDC-INV-007", ["at least one key"]),
     (lambda v: v["idc_llm_secrets"]["tenants"].update(shop={"keys": [KEY]}), "IDC-INV-016", ["bank", "shop"]),
+    (lambda v: v["idc_llm_secrets"]["tenants"]["bank"].update(require=["mtls"]), "IDC-INV-007", ["bank.certificates"]),
+    (lambda v: v["idc_llm_secrets"]["tenants"].update(shop={"require": ["key"]}), "IDC-INV-007", ["shop.keys"]),
     (lambda v: v["idc_llm_secrets"]["tenants"]["bank"].update(deployments=["r2"]), "IDC-INV-017", ["bank", "r2", "r1"]),
 ])
 def test_one_wrong_value_is_one_sentence(change, code, words):
