@@ -10,6 +10,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.idc.llm.plugins.module_utils import _gateway
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 
 def gateway_zones(tenants: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -27,11 +28,27 @@ def gateway_odd_networks(values: Sequence[Any]) -> list[Any]:
     return _gateway.odd_networks(values)
 
 
-def gateway_rights(tenants: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+def gateway_upstreams(plan: Mapping[str, Any], affinity: Mapping[str, Any], lang: str = "en") -> list[dict[str, Any]]:
+    """The plan's upstreams: deployment, servers, and affinity ("", header or prefix), with which each server has max_conns."""
+    rows = plan["gateway"]["upstreams"]
+    try:
+        found = _gateway.affinities(affinity, [row["deployment"] for row in rows])
+    except IdcError as error:
+        raise AnsibleFilterError(error.render(lang)) from error
+    made = []
+    for row in rows:
+        own = found.get(row["deployment"])
+        servers = [{**server, "max_conns": own["at_once"]} if own else server for server in row["servers"]]
+        made.append({**row, "servers": servers, "affinity": own["by"] if own else ""})
+    return made
+
+
+def gateway_rights(tenants: Mapping[str, Any], plan: Mapping[str, Any], affinity: Mapping[str, Any]) -> str:
     """What idc_gateway.lua reads, as JSON."""
     contexts = {engine["deployment"]: engine["config"].get("max-model-len") for engine in plan["engines"]}
     deployments = {upstream["deployment"]: contexts.get(upstream["deployment"]) for upstream in plan["gateway"]["upstreams"]}
-    return json.dumps(_gateway.rights(tenants, deployments), indent=1, sort_keys=True)
+    found = _gateway.affinities(affinity, list(deployments))
+    return json.dumps(_gateway.rights(tenants, deployments, found), indent=1, sort_keys=True)
 
 
 def gateway_proofs(tenants: Mapping[str, Any], plan: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -51,5 +68,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        named = (gateway_by_certificate, gateway_odd_networks, gateway_proofs, gateway_rights, gateway_usage, gateway_zones)
+        named = (gateway_by_certificate, gateway_odd_networks, gateway_proofs, gateway_rights, gateway_upstreams,
+                 gateway_usage, gateway_zones)
         return {function.__name__: function for function in named}

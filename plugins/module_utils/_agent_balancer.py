@@ -37,13 +37,14 @@ FULL, LOW, OUT = 1.0, 0.5, 0.0  # shares of an engine's weight
 
 @dataclass(frozen=True)
 class Server:
-    """One engine of an upstream, as the plan has it. weight: its share beside the others."""
+    """One engine of an upstream, as the plan has it. weight: its share; max_conns: requests at once, 0 for any."""
 
     engine: str
     deployment: str
     address: str
     port: int
     weight: int = 1
+    max_conns: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def render(deployment: str, servers: Sequence[Server], states: Mapping[str, Stat
         place = f"[{server.address}]" if ":" in server.address else server.address
         weight = max(1, round(server.weight * SCALE * (state.share or FULL)))
         words = [f"server {place}:{server.port}", f"weight={weight}", "max_fails=2", "fail_timeout=5s"]
+        words += [f"max_conns={server.max_conns}"] if server.max_conns else []
         words += ["down"] if state.drained or not state.share else []
         lines.append(" ".join(words) + f"; # {server.engine}")
     if not servers:

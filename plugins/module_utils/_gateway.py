@@ -22,6 +22,7 @@ WHOLE = ("body_max_kib", "tokens_per_minute", "tokens_per_day", "deployments")  
 USAGE_SHAPES = ("table", "csv", "json")
 REQUIRE, KEY_ALONE = ("key", "mtls"), ("key",)
 SUBJECT = re.compile(r"[A-Za-z]+=[^\"\\$\x00-\x1f]{1,300}")  # as nginx shows it, RFC 2253, within quotes of its configuration
+AFFINITY = ("by", "header", "at_once")
 LIMITS = ("requests_per_minute", "burst", "concurrent_requests", *WHOLE)
 
 
@@ -87,6 +88,35 @@ def _texts(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
 
 
+def affinities(raw: Any, deployments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """{deployment: by, at_once, and with by=header the name of nginx's variable} of gateway_affinity, checked. Raises IdcError."""
+    place = "gateway_affinity"
+    if not isinstance(raw, Mapping):
+        raise IdcError("IDC-INV-007", name=place, observed=type(raw).__name__, wanted="a mapping")
+    found = {}
+    for deployment, entry in raw.items():
+        if deployment not in deployments:
+            raise IdcError("IDC-INV-006", name=f"{place}.{deployment}", nearest=nearest(str(deployment), deployments))
+        if not isinstance(entry, Mapping):
+            raise IdcError("IDC-INV-007", name=f"{place}.{deployment}", observed=type(entry).__name__, wanted="a mapping")
+        for name in entry:
+            if name not in AFFINITY:
+                raise IdcError("IDC-INV-006", name=f"{place}.{deployment}.{name}", nearest=nearest(str(name), AFFINITY))
+        by, most = entry.get("by"), entry.get("at_once")
+        header = str(entry.get("header", "X-Session-Id"))
+        if by not in ("header", "prefix"):
+            raise IdcError("IDC-INV-007", name=f"{place}.{deployment}.by", observed=repr(by), wanted="header or prefix")
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise IdcError("IDC-INV-007", name=f"{place}.{deployment}.at_once", observed=repr(most), wanted="a whole number from 1")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", header) or ("header" in entry and by != "header"):
+            raise IdcError("IDC-INV-007", name=f"{place}.{deployment}.header", observed=repr(entry.get("header")),
+                           wanted="the name of a header, with by: header")
+        found[deployment] = {"by": by, "at_once": most}
+        if by == "header":
+            found[deployment]["variable"] = "http_" + header.lower().replace("-", "_")
+    return found
+
+
 def odd_networks(values: Sequence[Any]) -> list[Any]:
     """Those that are neither an address nor a network."""
     found = []
@@ -122,8 +152,9 @@ def zones(tenants: Mapping[str, Any]) -> list[Zone]:
     return sorted(found, key=lambda zone: (zone.rate, zone.burst, zone.most))
 
 
-def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]]) -> dict[str, Any]:
-    """What idc_gateway.lua reads. deployments: name → longest context in tokens, None where nobody knows."""
+def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]],
+           affinity: Optional[Mapping[str, Mapping[str, Any]]] = None) -> dict[str, Any]:
+    """What idc_gateway.lua reads. deployments: name → longest context in tokens, None where unknown; affinity: of affinities."""
     rows = {}
     for name, tenant in tenants.items():
         allowed = [one for one in tenant.get("deployments") or deployments if one in deployments]
@@ -142,7 +173,9 @@ def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]])
         quota = {window: limits[f"tokens_per_{window}"] for window in ("minute", "day") if limits.get(f"tokens_per_{window}")}
         if quota:
             rows[name]["tokens"] = quota
-    return {"deployments": {name: {"context": context} for name, context in deployments.items()}, "tenants": rows}
+    models = {name: {"context": context, **({"affinity": affinity[name]} if affinity and name in affinity else {})}
+              for name, context in deployments.items()}
+    return {"deployments": models, "tenants": rows}
 
 
 def proofs(tenants: Mapping[str, Any], deployments: Sequence[str]) -> list[dict[str, str]]:

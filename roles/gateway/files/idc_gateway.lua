@@ -7,6 +7,7 @@ local cjson = require("cjson.safe")
 local meter = require("idc_meter")
 
 local M = {}
+local PREFIX = 2048 -- bytes of a body by which an engine is chosen
 local rights -- what _gateway.py made: {deployments = {name = {context}}, tenants = {name = {deployments, body_max, limits}}}
 
 -- load PATH: read once per (re)load of nginx; a file that cannot be read keeps nginx from taking the configuration up.
@@ -124,6 +125,11 @@ function M.route()
   end
   local name = choose(tenant)
   var.idc_deployment = name
+  local affinity = rights.deployments[name].affinity
+  if affinity then -- without a session any engine will do
+    local session = affinity.variable and var[affinity.variable]
+    var.idc_affinity = session or (affinity.by == "prefix" and ngx.md5(body():sub(1, PREFIX))) or var.request_id
+  end
   var.idc_retry = tenant.retry
   for variable, key in pairs(tenant.limits[name] or {}) do
     var[variable] = key

@@ -23,12 +23,12 @@ def house(tmp_path):
 
 
 def test_an_engine_stands_in_nginx_as_plan_operator_and_prober_say():
-    servers = [replace(ONE, weight=3), TWO, Server("tiny-blue-2", "tiny", "fd00::7", 8001)]
+    servers = [replace(ONE, weight=3), TWO, Server("tiny-blue-2", "tiny", "fd00::7", 8001, max_conns=4)]
     states = {"tiny-blue-0": State(share=LOW), "tiny-blue-1": State(drained=True), "tiny-blue-2": State(share=OUT)}
     assert render("tiny", servers, states).splitlines()[1:] == [
         "server 192.0.2.1:8000 weight=15 max_fails=2 fail_timeout=5s; # tiny-blue-0",
         "server 192.0.2.2:8000 weight=10 max_fails=2 fail_timeout=5s down; # tiny-blue-1",
-        "server [fd00::7]:8001 weight=10 max_fails=2 fail_timeout=5s down; # tiny-blue-2"]
+        "server [fd00::7]:8001 weight=10 max_fails=2 fail_timeout=5s max_conns=4 down; # tiny-blue-2"]
     assert render("tiny", [], {}).splitlines()[1:] == ["server 127.0.0.1:9 down;"], "nginx wants one"
 
 

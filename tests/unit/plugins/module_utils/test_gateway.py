@@ -46,7 +46,7 @@ def test_rights_are_the_tenants_list_as_far_as_the_plan_has_it():
 
 def test_the_filter_takes_contexts_from_the_plan_and_shows_no_key():
     plan = {"engines": [{"deployment": "r1", "config": {"max-model-len": 512}}], "gateway": {"upstreams": [{"deployment": "r1"}]}}
-    text = filters.gateway_rights({"a": {"keys": ["0123"]}}, plan)
+    text = filters.gateway_rights({"a": {"keys": ["0123"]}}, plan, {})
     assert json.loads(text)["deployments"] == {"r1": {"context": 512}} and "0123" not in text
 
 
@@ -74,6 +74,31 @@ def test_each_deployment_is_proven_by_a_tenant_without_limits_where_there_is_one
     assert proofs({"a": {"deployments": ["r1"]}}, ["r1", "v3"]) == [{"deployment": "r1", "tenant": "a"}]
     plan = {"gateway": {"upstreams": [{"deployment": "v3"}]}}
     assert filters.gateway_proofs(tenants, plan) == [{"deployment": "v3", "tenant": "c"}]
+
+
+def test_a_request_prefers_an_engine_as_its_deployment_has_it():
+    plan = {"engines": [], "gateway": {"upstreams": [{"deployment": name, "servers": [{"engine": f"{name}-0"}]} for name in BOTH]}}
+    raw = {"r1": {"by": "header", "at_once": 8}}
+    assert filters.gateway_upstreams(plan, raw) == [
+        {"deployment": "r1", "servers": [{"engine": "r1-0", "max_conns": 8}], "affinity": "header"},
+        {"deployment": "v3", "servers": [{"engine": "v3-0"}], "affinity": ""}]
+    found = json.loads(filters.gateway_rights({}, plan, raw))["deployments"]
+    assert found["r1"]["affinity"] == {"by": "header", "at_once": 8, "variable": "http_x_session_id"}
+    assert "affinity" not in found["v3"]
+
+
+@pytest.mark.parametrize(("raw", "said"), [
+    ([], "a mapping"), ({"r2": {}}, "r1"), ({"r1": "prefix"}, "a mapping"), ({"r1": {"at_once": 8}}, "header or prefix"),
+    ({"r1": {"by": "prefix"}}, "from 1"), ({"r1": {"by": "prefix", "at_once": True}}, "True"),
+    ({"r1": {"by": "prefix", "at_once": 8, "heade": "X"}}, "header"),
+    ({"r1": {"by": "prefix", "at_once": 8, "header": "X"}}, "by: header"),
+    ({"r1": {"by": "header", "at_once": 8, "header": "X Y;"}}, "X Y;"),
+])
+def test_a_preference_that_cannot_be_is_named(raw, said):
+    plan = {"engines": [], "gateway": {"upstreams": [{"deployment": "r1", "servers": []}]}}
+    with pytest.raises(Exception, match="gateway_affinity") as caught:
+        filters.gateway_upstreams(plan, raw)
+    assert said in str(caught.value)
 
 
 SUBJECT = "CN=app,O=Bank"
