@@ -47,7 +47,7 @@ class Gateway:
     def __init__(self, folder: Path, engines, tenants, engine_key="", client_ca=None, **variables):
         self.folder, self.root, self.tenants = folder, folder / "nginx", tenants
         for name in ("nginx/idc_llm/engines", "lib", "log", "states", "nginx/t", "meter"):
-            (folder / name).mkdir(parents=True)
+            (folder / name).mkdir(parents=True, exist_ok=True)
         self.ports = {"gateway": free_port(), "nginx": free_port()}
         self.plan = {
             "ports": self.ports, "hosts": {"localhost": {"address": "127.0.0.1"}},

@@ -7,6 +7,8 @@ local cjson = require("cjson.safe")
 local meter = require("idc_meter")
 
 local M = {}
+local ROOM = ("\n"):rep(256 * 1024) -- what the disk of the audit log must still take
+local LOOK_S = 2
 local PREFIX = 2048 -- bytes of a body by which an engine is chosen
 local rights -- what _gateway.py made: {deployments = {name = {context}}, tenants = {name = {deployments, body_max, limits}}}
 
@@ -15,6 +17,31 @@ function M.load(path)
   local file = assert(io.open(path, "rb"))
   rights = assert(cjson.decode(file:read("*a")))
   file:close()
+end
+
+-- watch FILE: one worker sees, again and again, that the disk of the audit log takes more; nothing is served while it does not.
+function M.watch(file)
+  local function look()
+    local stream, wrong = io.open(file, "wb")
+    if stream then
+      _, wrong = stream:write(ROOM)
+      local _, at_end = stream:close()
+      wrong = wrong or at_end
+      stream = io.open(file, "wb") -- the room is the log's
+      if stream then
+        stream:close()
+      end
+    end
+    local before = ngx.shared.idc_tokens:get("audit")
+    ngx.shared.idc_tokens:set("audit", wrong)
+    if wrong ~= before then
+      ngx.log(ngx.ERR, wrong and "the audit log cannot grow, nothing is served: " or "the audit log can grow again", wrong or "")
+    end
+  end
+  if ngx.worker.id() == 0 then
+    ngx.timer.at(0, look)
+    ngx.timer.every(LOOK_S, look)
+  end
 end
 
 -- An error in OpenAI's shape ends the request.
@@ -99,6 +126,10 @@ end
 -- admit(): the tenant, if it shows what it must; or the request is over.
 local function admit()
   local var = ngx.var
+  if ngx.shared.idc_tokens:get("audit") then
+    ngx.header["Retry-After"] = LOOK_S * 15
+    return refuse(503, "audit_unavailable", "No request can be put on record now. Please try again.", "server_error")
+  end
   local tenant = rights.tenants[var.idc_tenant]
   local wanted = tenant.certificates
   if wanted and not (var.ssl_client_verify == "SUCCESS" and wanted[var.ssl_client_s_dn]) then

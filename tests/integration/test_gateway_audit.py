@@ -1,0 +1,55 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A full disk under the audit log: nothing is served unrecorded where a site wants that, by the role's own configuration."""
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+
+import pytest
+
+from tests.support.openai_server import KEY as ENGINE_KEY
+from tests.support.openai_server import serve
+from tests.support.real_gateway import Gateway
+from tests.support.waiting import wait_for
+
+KEY = secrets.token_hex(24)
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture(params=[True, False], ids=["required", "not required"])
+def house(tmp_path, request):
+    if os.geteuid():
+        pytest.skip("a small disk is mounted by root alone")
+    (tmp_path / "log").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path / "log"], check=True)
+    try:
+        with serve() as tiny:
+            made = Gateway(tmp_path, {"tiny": [tiny.server_port]}, {"one": {"keys": [KEY]}}, ENGINE_KEY,
+                           gateway_audit_required=request.param)
+            made.engine, made.required = tiny, request.param
+            yield made
+            made.close()
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path / "log"], check=True)
+
+
+def test_a_full_disk_under_the_audit_log(house):
+    assert house.ask(key=KEY, body=CHAT).status == 200
+    with open(house.folder / "log/ballast", "wb", buffering=0) as ballast, pytest.raises(OSError, match="No space"):
+        while True:
+            ballast.write(b"x" * 4096)
+    if not house.required:
+        assert not wait_for(lambda: house.ask(key=KEY, body=CHAT).status != 200, 4, 0.5)
+        return
+    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 503, 10, 0.2)
+    asked = len(house.engine.seen)
+    answer = house.ask(key=KEY, body=CHAT)
+    assert answer.error["code"] == "audit_unavailable" and int(answer.headers["Retry-After"]) > 0
+    assert house.ask("/v1/models", KEY).status == 503 and house.ask("/health").status == 200
+    assert len(house.engine.seen) == asked
+    (house.folder / "log/ballast").unlink()
+    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 200, 10, 0.2)
+    assert "cannot grow, nothing is served" in house.errors() and "can grow again" in house.errors()
