@@ -32,7 +32,7 @@ else:  # a program on a host, with what it needs beside it: python3 -I leaves th
     import _agent_base as base  # type: ignore[import-not-found,no-redef]
 
 SCALE = 10  # nginx's weights are whole numbers; a tenth is the finest share
-FULL, LOW, OUT = 1.0, 0.5, 0.0  # shares of an engine's weight
+FULL, LOW, HELD, OUT = 1.0, 0.5, 0.1, 0.0  # shares of an engine's weight; HELD: what others cannot take, or a tenth
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,20 @@ def render(deployment: str, servers: Sequence[Server], states: Mapping[str, Stat
         weight = max(1, round(server.weight * SCALE * (state.share or FULL)))
         words = [f"server {place}:{server.port}", f"weight={weight}", "max_fails=2", "fail_timeout=5s"]
         words += [f"max_conns={server.max_conns}"] if server.max_conns else []
-        words += ["down"] if state.drained or not state.share else []
+        if state.drained or not state.share:
+            words.append("down")
+        elif state.share == HELD and not server.max_conns and any(one.share != HELD for one in others(server, servers, states)):
+            words.append("backup")  # where there is a max_conns nginx chooses by hash, and knows no backup
         lines.append(" ".join(words) + f"; # {server.engine}")
     if not servers:
         lines.append("server 127.0.0.1:9 down;")
     return "\n".join(lines) + "\n"
 
 
-def last_of_its_kind(engine: str, servers: Sequence[Server], states: Mapping[str, State]) -> bool:
-    """Whether no other engine of the same deployment would get requests."""
-    deployment = next((server.deployment for server in servers if server.engine == engine), None)
-    others = (states.get(server.engine, State()) for server in servers
-              if server.deployment == deployment and server.engine != engine)
-    return not any(state.share and not state.drained for state in others)
+def others(server: Server, servers: Sequence[Server], states: Mapping[str, State]) -> list[State]:
+    """What is known of the other engines of the same deployment."""
+    return [states.get(other.engine, State()) for other in servers
+            if other.deployment == server.deployment and other.engine != server.engine]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ class Balancer:
                 old = states.get(engine)
                 if old is None:  # not of the plan that is live: nothing is sent to it
                     continue
-                proven = not drained and (old.drained or old.share == OUT)
+                proven = not drained and (old.drained or old.share < LOW)
                 new = State(drained, FULL if proven else old.share, "" if proven else old.why, _now(), old.epoch + 1)
                 if (old.drained, old.share) != (new.drained, new.share):
                     said[engine] = new
@@ -166,8 +167,9 @@ class Balancer:
             old = states.get(engine)
             if old is None or old.epoch != epoch or old.share == share:
                 return False
-            row = [server for servers in upstreams.values() for server in servers]
-            if share == OUT and not may_be_last and last_of_its_kind(engine, row, states):
+            row = next(servers for servers in upstreams.values() for server in servers if server.engine == engine)
+            server = next(server for server in row if server.engine == engine)
+            if share == OUT and not may_be_last and not any(one.share and not one.drained for one in others(server, row, states)):
                 return False
             new = replace(old, share=share, why=why, at=_now())
             self._write(upstreams, {**states, engine: new}, False, {engine: new})

@@ -64,8 +64,8 @@ class Track:
 
 
 def held_back_s(outs: Sequence[float], now: float) -> float:
-    """Seconds for which an engine must give tokens before it is back: none after the first time of an hour, then twice as long
-    each time, so that one that comes and goes does not reload nginx without end."""
+    """Seconds for which an engine must give tokens before it has its share again: none after the first time of an hour, then twice
+    as long each time. One that comes and goes gets meanwhile what the others cannot take."""
     recent = sum(1 for at in outs if now - at < HOUR_S)
     return 0.0 if recent < 2 else min(HELD_BACK_CAP_S, 10.0 * 2.0 ** (recent - 2))
 
@@ -97,8 +97,9 @@ def decide(settings: Settings, track: Track, look: watchdog.Look, share: float,
             track = replace(track, outs=(*track.outs, look.at)[-32:], well_since=None)
             return track, balance.OUT, f"{said}, {track.slow} slow ones in a row"
         return track, share, ""
-    if share == balance.OUT and look.at - since >= held_back_s(track.outs, look.at):
-        return replace(track, fast=0), balance.FULL, said
+    if share < balance.LOW:
+        back = look.at - since >= held_back_s(track.outs, look.at)
+        return replace(track, fast=0), balance.FULL if back else balance.HELD, said
     if share == balance.LOW and track.fast >= settings.slow_probes:
         return track, balance.FULL, f"{said}, {track.fast} in a row"
     return track, share, ""
@@ -175,7 +176,7 @@ class Prober:
         look = eye.look(track.trail)
         others = [took for other, took in list(self._took.items()) if other.deployment == server.deployment and other != server]
         track, share, why = decide(self.settings, track, look, state.share, others)
-        if look.answer == watchdog.TOKEN and share != balance.OUT:
+        if look.answer == watchdog.TOKEN and share >= balance.LOW:
             self._took[server] = look.seconds
         else:
             self._took.pop(server, None)

@@ -122,6 +122,8 @@ def test_an_engine_whose_core_hangs_is_started_anew_by_its_watchdog(fleet, on):
     assert pid, "no core process found"
     assert token(node, engine)
     before, work = restarts_by_watchdog(node, engine["name"]), engines_at_work(on, fleet)[engine["name"]]
+    gateway = on("gateways")
+    since = gateway.check_output("date +%s")
     with Load(fleet) as load:
         node.check_output("kill -STOP %s", pid)
         began = time.monotonic()
@@ -137,8 +139,11 @@ def test_an_engine_whose_core_hangs_is_started_anew_by_its_watchdog(fleet, on):
     assert restarts_by_watchdog(node, engine["name"]) == before + 1
     records = node.check_output("ls /var/lib/idc_llm/watchdog")
     assert engine["name"] in records
-    said = on("gateways").check_output("journalctl -u idc-llm-prober --no-pager -n 50")
-    assert f"{engine['name']}: share 1 -> 0" in said and f"{engine['name']}: share 0 -> 1" in said, said
+
+    def said():
+        return gateway.check_output("journalctl -u idc-llm-prober --no-pager --since=@%s", since)
+    assert f"{engine['name']}: share 1 -> 0: " in said(), said()
+    assert wait_for(lambda: f"{engine['name']}: share 0 -> " in said(), 30), said()
 
 
 def test_a_killed_core_is_healed_and_the_other_engine_answers(fleet, on):

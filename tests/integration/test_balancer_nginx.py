@@ -14,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import Refused, Server
+from ansible_collections.idc.llm.plugins.module_utils import _agent_prober
+from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import HELD, Refused, Server
 from ansible_collections.idc.llm.plugins.module_utils._agent_prober import Prober, Settings
 
 from tests.support.gateway_files import House
@@ -160,6 +161,19 @@ def test_an_engine_that_hangs_keeps_a_few_waiting_and_then_nobody(gateway):
         assert wait_for(lambda: any(port == hung.server_port for at, _status, port in users.answers if at > began), 20, 0.02)
     assert set(users.statuses()) == {200}, users.statuses()
     assert sum("share 1 -> 0" in line for line in gateway.lines) == 1
+
+
+def test_one_that_is_held_back_serves_where_nobody_else_can(gateway, monkeypatch):
+    monkeypatch.setattr(_agent_prober, "held_back_s", lambda _outs, _now: 600.0)
+    held = gateway.engines[0]
+    assert gateway.balancer.judge("tiny-blue-0", gateway.state("tiny-blue-0").epoch, HELD, "it came and went")
+    time.sleep(0.5)  # nginx's new workers
+    answers = [gateway.ask() for _turn in range(30)]
+    assert {status for status, _port in answers} == {200} and held.server_port not in {port for _status, port in answers}
+    gateway.balancer.say(["tiny-blue-2"], True)
+    time.sleep(0.5)
+    gateway.engines[1].mode = "dead"
+    assert {gateway.ask() for _turn in range(30)} == {(200, held.server_port)}
 
 
 def test_where_all_hang_the_answer_is_at_once_and_no_wait(gateway):

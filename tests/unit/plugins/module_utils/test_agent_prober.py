@@ -16,7 +16,7 @@ import jinja2
 import pytest
 import yaml
 from ansible_collections.idc.llm.plugins.module_utils import _agent_prober as agent
-from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import FULL, LOW, OUT
+from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import FULL, HELD, LOW, OUT
 from ansible_collections.idc.llm.plugins.module_utils._agent_prober import Prober, Settings, Track, decide, held_back_s
 
 from tests.support.gateway_files import ONE, TWO, House
@@ -76,8 +76,10 @@ def test_one_that_comes_and_goes_must_be_well_for_longer_each_time():
     assert [held_back_s([0.0] * count, 1.0) for count in range(6)] == [0, 0, 10, 20, 40, 80]
     assert held_back_s([0.0] * 50, 1.0) == 600 and held_back_s([0.0] * 50, 4000.0) == 0
     track = Track(0, outs=(0.0, 50.0, 90.0))
-    assert through([look(at) for at in (100, 110, 119, 120)], OUT, track)[0] == [OUT, OUT, OUT, FULL]
-    assert through([look(100), look(115), silent(116), look(121)], OUT, track)[0] == [OUT] * 4, "without a pause"
+    assert through([look(at) for at in (100, 110, 119, 120)], OUT, track)[0] == [HELD, HELD, HELD, FULL]
+    assert through([look(100), look(115), silent(116), look(121)], OUT, track)[0] == [HELD] * 4, "without a pause"
+    shares, track = through([look(100), silent(101), silent(107), silent(113), look(114)], OUT, track)
+    assert shares == [HELD, HELD, HELD, OUT, HELD] and len(track.outs) == 4, "held back, and out again"
 
 
 def test_a_slow_one_gets_half_then_nothing_and_comes_back_when_it_is_fast():
