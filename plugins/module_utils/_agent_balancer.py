@@ -31,6 +31,7 @@ else:  # a program on a host, with what it needs beside it: python3 -I leaves th
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import _agent_base as base  # type: ignore[import-not-found,no-redef]
 
+STICKY = ".sticky.conf"
 SCALE = 10  # nginx's weights are whole numbers; a tenth is the finest share
 FULL, LOW, HELD, OUT = 1.0, 0.5, 0.1, 0.0  # shares of an engine's weight; HELD: what others cannot take, or a tenth
 
@@ -62,19 +63,29 @@ class State:
 # --- decisions -------------------------------------------------------------------------------------------------------
 
 
-def render(deployment: str, servers: Sequence[Server], states: Mapping[str, State]) -> str:
-    """The server lines of one upstream, for nginx."""
+def texts(upstreams: Mapping[str, Sequence[Server]], states: Mapping[str, State]) -> dict[str, str]:
+    """{file: server lines} of all upstreams: one for each deployment, and with max_conns another one, which is asked first."""
+    found = {}
+    for name, servers in upstreams.items():
+        found[f"{name}.conf"] = render(name, servers, states)
+        if any(server.max_conns for server in servers):
+            found[f"{name}{STICKY}"] = render(name, servers, states, sticky=True)
+    return found
+
+
+def render(deployment: str, servers: Sequence[Server], states: Mapping[str, State], sticky: bool = False) -> str:
+    """The server lines of one upstream, for nginx. sticky: it chooses by hash, which knows no backup, up to max_conns."""
     lines = [f"# Written by balancer.py for the deployment {deployment}; changes made here are lost."]
     for server in servers:
         state = states.get(server.engine, State())
         place = f"[{server.address}]" if ":" in server.address else server.address
         weight = max(1, round(server.weight * SCALE * (state.share or FULL)))
         words = [f"server {place}:{server.port}", f"weight={weight}", "max_fails=2", "fail_timeout=5s"]
-        words += [f"max_conns={server.max_conns}"] if server.max_conns else []
+        words += [f"max_conns={server.max_conns}"] if sticky else []
         if state.drained or not state.share:
             words.append("down")
-        elif state.share == HELD and not server.max_conns and any(one.share != HELD for one in others(server, servers, states)):
-            words.append("backup")  # where there is a max_conns nginx chooses by hash, and knows no backup
+        elif state.share == HELD and not sticky and any(one.share != HELD for one in others(server, servers, states)):
+            words.append("backup")
         lines.append(" ".join(words) + f"; # {server.engine}")
     if not servers:
         lines.append("server 127.0.0.1:9 down;")
@@ -92,7 +103,7 @@ def others(server: Server, servers: Sequence[Server], states: Mapping[str, State
 
 @dataclass(frozen=True)
 class Places:
-    """Where things are. engines: what the role wrote of the plan; states: a file per engine; live: a file per deployment."""
+    """Where things are. engines: what the role wrote of the plan; states: a file per engine; live: a file or two per deployment."""
 
     engines: str = "/etc/nginx/idc_llm/engines.json"
     states: str = "/var/lib/idc_llm/gateway/engines"
@@ -182,7 +193,7 @@ class Balancer:
             states = self.states(upstreams)
             changed = self._write(upstreams, states, check, {})
             for folder, kept in () if check else ((self.places.states, {f"{engine}.json" for engine in states}),
-                                                  (self.places.live, {f"{name}.conf" for name in upstreams})):
+                                                  (self.places.live, set(texts(upstreams, states)))):
                 for name in set(_names(folder)) - kept:
                     os.unlink(os.path.join(folder, name))
             return changed
@@ -190,7 +201,7 @@ class Balancer:
     def _write(self, upstreams: Mapping[str, Sequence[Server]], states: Mapping[str, State], check: bool,
                said: Mapping[str, State]) -> list[str]:
         """Write what differs, have it taken up, and only then keep the new states; what nginx refuses is put back."""
-        wanted = {os.path.join(self.places.live, f"{name}.conf"): render(name, row, states) for name, row in upstreams.items()}
+        wanted = {os.path.join(self.places.live, name): text for name, text in texts(upstreams, states).items()}
         present = {path: _read(path) for path in wanted}
         changed = sorted(path for path in wanted if present[path] != wanted[path])
         if check:
@@ -250,9 +261,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         if options.action == "render":
             upstreams = read_engines(places.engines)
-            states = balancer.states(upstreams)
-            for name, row in upstreams.items():
-                base.write(os.path.join(options.into, f"{name}.conf"), render(name, row, states))
+            for name, text in texts(upstreams, balancer.states(upstreams)).items():
+                base.write(os.path.join(options.into, name), text)
             return 0
         if options.action == "status":
             upstreams = read_engines(places.engines)

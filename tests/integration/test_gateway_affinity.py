@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import Counter
 from contextlib import ExitStack
 
@@ -14,6 +15,7 @@ import pytest
 from tests.support.openai_server import KEY as ENGINE_KEY
 from tests.support.openai_server import serve
 from tests.support.real_gateway import Gateway
+from tests.support.waiting import wait_for
 
 KEY = secrets.token_hex(24)
 AFFINITY = {"tiny": {"by": "header", "header": "X-Chat", "at_once": 2}, "long": {"by": "prefix", "at_once": 8}}
@@ -76,7 +78,7 @@ def at_once(house, count):
     return answers
 
 
-def test_more_than_an_engine_may_have_go_to_the_next_and_then_to_nobody(house):
+def test_more_than_an_engine_may_have_go_to_the_next_and_then_to_the_one_with_the_fewest(house):
     for engine in house.engines:
         engine.pace, engine.most = 0.3, 0
     answers = at_once(house, 4)
@@ -85,10 +87,34 @@ def test_more_than_an_engine_may_have_go_to_the_next_and_then_to_nobody(house):
     answers = at_once(house, ENGINES * 2 + 3)
     for engine in house.engines:
         engine.pace = 0.0
-    assert sorted(answer.status for answer in answers) == [200] * 6 + [503] * 3
-    assert {engine.most for engine in house.engines} == {2}
-    full = next(answer for answer in answers if answer.status == 503)
+    assert [answer.status for answer in answers] == [200] * (ENGINES * 2 + 3)
+    assert {engine.most for engine in house.engines} == {3}
+    line = house.line(next(answer for answer in answers if "sticky" in house.line(answer)["upstream"]))
+    assert (line["tenant"], line["deployment"], line["tokens_from"]) == ("one", "tiny", "usage"), "counted as any other"
+
+
+def test_a_request_that_kills_engines_kills_two_and_no_more(house):
+    for engine in house.engines:
+        engine.faults[:] = ["500"]
+    before = [len(engine.seen) for engine in house.engines]
+    answer = house.ask(key=KEY, body=chat(), **{"X-Chat": "poison"})
+    reached_ = [len(engine.seen) - count for engine, count in zip(house.engines, before, strict=True)]
+    for engine in house.engines:
+        engine.faults[:] = ["well"]
+    assert (answer.status, sum(reached_), max(reached_)) == (500, 2, 1)
+    time.sleep(5.5)  # fail_timeout
+
+
+def test_where_all_are_gone_the_answer_is_503_with_when_to_come_again(house):
+    names = [f"tiny-{engine.server_port}" for engine in house.engines]
+    house.balancer.say(names, True)
+    house.nginx("-s", "reload")
+    assert wait_for(lambda: house.ask(key=KEY, body=chat()).status == 503, 10, 0.2)
+    full = house.ask(key=KEY, body=chat())
     assert full.error["code"] == "service_unavailable" and int(full.headers["Retry-After"]) > 0
+    house.balancer.say(names, False)
+    house.nginx("-s", "reload")
+    assert wait_for(lambda: house.ask(key=KEY, body=chat()).status == 200, 10, 0.2)
 
 
 def test_a_drained_engine_gives_its_sessions_to_others_and_gets_them_back(house):
@@ -107,3 +133,7 @@ def test_a_drained_engine_gives_its_sessions_to_others_and_gets_them_back(house)
     house.balancer.say([name], False)
     house.nginx("-s", "reload")
     assert any(home() == {own: 3} for _turn in range(20))
+
+
+def test_what_reads_configurations_finds_nothing_here_either(house):
+    house.check_configuration()

@@ -101,6 +101,13 @@ class Gateway:
                               stderr=subprocess.STDOUT)
         assert done.returncode == 0, done.stdout
 
+    def check_configuration(self):
+        """By gixy. missing_resolver is skipped: each name that proxy_pass makes is an upstream block of addresses, nothing is
+        resolved."""
+        done = subprocess.run([Path(sys.executable).with_name("gixy"), "--skips", "missing_resolver", self.root / "nginx.conf"],
+                              text=True, check=False, capture_output=True)
+        assert done.returncode == 0 and "No issues found" in done.stdout, done.stdout + done.stderr
+
     def ask(self, path="/v1/chat/completions", key="", body=None, method=None, timeout=20, certificate=None, **headers):
         """An Answer; body: a mapping, or text as it is; certificate: (file, key) that the caller shows."""
         context = self.context

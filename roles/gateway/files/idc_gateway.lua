@@ -159,6 +159,7 @@ function M.route()
   local affinity = rights.deployments[name].affinity
   if affinity then -- without a session any engine will do
     local session = affinity.variable and var[affinity.variable]
+    var.idc_pool = "sticky"
     var.idc_affinity = session or (affinity.by == "prefix" and ngx.md5(body():sub(1, PREFIX))) or var.request_id
   end
   var.idc_retry = tenant.retry

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils import _agent_balancer as agent
-from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import HELD, LOW, OUT, Refused, Server, State, render
+from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import HELD, LOW, OUT, Refused, Server, State, render, texts
 
 from tests.support.gateway_files import ONE, TWO, House
 
@@ -23,15 +23,20 @@ def house(tmp_path):
 
 
 def test_an_engine_stands_in_nginx_as_plan_operator_and_prober_say():
-    servers = [replace(ONE, weight=3), TWO, Server("tiny-blue-2", "tiny", "fd00::7", 8001, max_conns=4)]
+    servers = [replace(ONE, weight=3), TWO, Server("tiny-blue-2", "tiny", "fd00::7", 8001)]
     states = {"tiny-blue-0": State(share=LOW), "tiny-blue-1": State(drained=True), "tiny-blue-2": State(share=OUT)}
     assert render("tiny", servers, states).splitlines()[1:] == [
         "server 192.0.2.1:8000 weight=15 max_fails=2 fail_timeout=5s; # tiny-blue-0",
         "server 192.0.2.2:8000 weight=10 max_fails=2 fail_timeout=5s down; # tiny-blue-1",
-        "server [fd00::7]:8001 weight=10 max_fails=2 fail_timeout=5s max_conns=4 down; # tiny-blue-2"]
+        "server [fd00::7]:8001 weight=10 max_fails=2 fail_timeout=5s down; # tiny-blue-2"]
     states = {"tiny-blue-1": State(share=HELD), "tiny-blue-2": State(share=HELD)}
     assert [line.partition("fail_timeout=5s")[2] for line in render("tiny", servers, states).splitlines()[1:]] == [
-        "; # tiny-blue-0", " backup; # tiny-blue-1", " max_conns=4; # tiny-blue-2"], "a hash knows no backup"
+        "; # tiny-blue-0", " backup; # tiny-blue-1", " backup; # tiny-blue-2"]
+    sticky = [replace(server, max_conns=4) for server in servers]
+    lines = texts({"tiny": sticky}, states)["tiny.sticky.conf"].splitlines()[1:]
+    assert [line.partition("fail_timeout=5s")[2] for line in lines] == [
+        " max_conns=4; # tiny-blue-0", " max_conns=4; # tiny-blue-1", " max_conns=4; # tiny-blue-2"], "a hash knows no backup"
+    assert set(texts({"tiny": sticky, "other": servers[:2]}, states)) == {"tiny.conf", "tiny.sticky.conf", "other.conf"}
     assert "backup" not in render("tiny", [TWO], states), "somebody must be first"
     assert render("tiny", [], {}).splitlines()[1:] == ["server 127.0.0.1:9 down;"], "nginx wants one"
 
