@@ -121,7 +121,6 @@ def gateway(tmp_path):
     made.close()
 
 
-
 def test_twenty_drains_and_reloads_lose_no_request(gateway):
     with Users(gateway) as users:
         for turn in range(10):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -45,7 +46,7 @@ def test_a_file_is_there_whole_or_as_before(tmp_path, monkeypatch):
     path, said = tmp_path / "file", []
     assert base.put(said.append, str(path), "one\n") and path.read_text() == "one\n"
     assert path.stat().st_mode & 0o777 == 0o644
-    monkeypatch.setattr(base.os, "fsync", lambda _descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(base.os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
     assert not base.put(said.append, str(path), "two\n")
     assert path.read_text() == "one\n" and [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert said == [f"{path} cannot be written: No space left on device"]

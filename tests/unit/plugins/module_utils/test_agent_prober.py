@@ -141,7 +141,6 @@ def test_a_hang_behind_a_healthy_health_is_found_and_a_token_ends_it(house, engi
     assert [line.partition(":")[0] for line in house.lines] == ["tiny-blue-0"] * 2
 
 
-
 @pytest.mark.parametrize(("text", "said"), [
     ("", "Expecting value"), ('{"no": 1}', "'no'"), ('{"stall_s": "soon"}', "stall_s is 'soon', wanted a number from 0"),
     ('{"misses": 0}', "misses is 0, wanted a number from 1"), ('{"key_file": "/nonexistent"}', "/nonexistent"),
