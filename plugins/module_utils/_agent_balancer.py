@@ -9,21 +9,24 @@ is reloaded only where a text changed; a run that is killed leaves a mark, by wh
 
     balancer.py apply | drain ENGINE… | undrain ENGINE… | status    what plays call; --check says what would change
     balancer.py render --engines FILE --into FOLDER                 the same texts elsewhere, to be tested before they are live
+    balancer.py door --port PORT | alive                            what keepalived asks: does nginx answer; has anybody an engine
 
-Exit status: 0; 1 nginx did not take the texts (those before stay); 2 a file cannot be used.
+Exit status: 0; 1 nginx did not take the texts (those before stay), or no for an answer; 2 a file cannot be used.
 """
 from __future__ import annotations
 
 import argparse
 import fcntl
+import http.client
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence
 
 if __package__:  # a part of the collection
     from ansible_collections.idc.llm.plugins.module_utils import _agent_base as base
@@ -96,6 +99,11 @@ def others(server: Server, servers: Sequence[Server], states: Mapping[str, State
     """What is known of the other engines of the same deployment."""
     return [states.get(other.engine, State()) for other in servers
             if other.deployment == server.deployment and other.engine != server.engine]
+
+
+def alive(states: Iterable[State]) -> bool:
+    """Whether one of them gets requests."""
+    return any(state.share and not state.drained for state in states)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -180,7 +188,7 @@ class Balancer:
                 return False
             row = next(servers for servers in upstreams.values() for server in servers if server.engine == engine)
             server = next(server for server in row if server.engine == engine)
-            if share == OUT and not may_be_last and not any(one.share and not one.drained for one in others(server, row, states)):
+            if share == OUT and not may_be_last and not alive(others(server, row, states)):
                 return False
             new = replace(old, share=share, why=why, at=_now())
             self._write(upstreams, {**states, engine: new}, False, {engine: new})
@@ -244,21 +252,41 @@ def reload_nginx() -> None:
         raise Refused(f"{' '.join(command)}: {' '.join(done.stdout.split())}; see journalctl -u nginx, nginx -t")
 
 
+def door(port: int) -> bool:
+    """Whether this gateway answers over TLS; its certificate is the callers' concern."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=context)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 # --- what is called --------------------------------------------------------------------------------------------------
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Which engines nginx sends requests to.")
-    parser.add_argument("action", choices=["apply", "drain", "undrain", "status", "render"])
+    parser.add_argument("action", choices=["apply", "drain", "undrain", "status", "render", "door", "alive"])
     parser.add_argument("names", nargs="*", metavar="ENGINE")
     parser.add_argument("--check", action="store_true", help="say what would change")
     parser.add_argument("--engines", default=Places.engines, help="what the role wrote of the plan")
     parser.add_argument("--into", default="", help="folder for render")
+    parser.add_argument("--port", type=int, default=443, help="of nginx, for door")
     options: Any = parser.parse_args(argv)
     places = Places(engines=options.engines)
     balancer = Balancer(places, reload_nginx)
     try:
+        if options.action == "door":
+            return int(not door(options.port))
+        if options.action == "alive":
+            return int(not alive(balancer.states(read_engines(places.engines)).values()))
         if options.action == "render":
             upstreams = read_engines(places.engines)
             for name, text in texts(upstreams, balancer.states(upstreams)).items():

@@ -978,4 +978,7 @@ CATALOGUE: dict[str, Entry] = {
                 "Write addresses or networks, as 10.0.0.7 or 10.0.0.0/24."),
         zh=Text("gateway_trusted_proxies 中的 {seen} 不是地址或网段。", "其转告的客户端地址会被采信。",
                 "请填写地址或网段，如 10.0.0.7 或 10.0.0.0/24。")),
+    "IDC-GW-008": Entry(
+        en=Text("gateway_virtual_address is {seen}.", "Wanted: an address with the mask of its network.", "Write it as 10.0.0.10/24."),
+        zh=Text("gateway_virtual_address 为 {seen}。", "应为带子网掩码长度的地址。", "请写成 10.0.0.10/24 的形式。")),
 }

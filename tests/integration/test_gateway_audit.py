@@ -4,7 +4,6 @@
 """A full disk under the audit log: nothing is served unrecorded where a site wants that, by the role's own configuration."""
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 
@@ -21,10 +20,10 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
 
 @pytest.fixture(params=[True, False], ids=["required", "not required"])
 def house(tmp_path, request):
-    if os.geteuid():
-        pytest.skip("a small disk is mounted by root alone")
     (tmp_path / "log").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path / "log"], check=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path / "log"], check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here: that takes root, with all rights")
     try:
         with serve() as tiny:
             made = Gateway(tmp_path, {"tiny": [tiny.server_port]}, {"one": {"keys": [KEY]}}, ENGINE_KEY,

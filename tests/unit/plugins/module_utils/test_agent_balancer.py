@@ -4,6 +4,8 @@
 """Which engines nginx sends requests to: what the operator says and what the prober finds never overwrite each other."""
 from __future__ import annotations
 
+import ssl
+import subprocess
 import threading
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from ansible_collections.idc.llm.plugins.module_utils import _agent_balancer as 
 from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import HELD, LOW, OUT, Refused, Server, State, render, texts
 
 from tests.support.gateway_files import ONE, TWO, House
+from tests.support.openai_server import serve
 
 
 @pytest.fixture
@@ -92,6 +95,30 @@ def test_an_undrain_of_what_is_not_drained_leaves_a_slow_one_as_it_is(house):
     reloads = house.reloads
     assert house.balancer.say(["tiny-blue-0", "tiny-blue-1"], False) == [] and house.reloads == reloads
     assert house.state("tiny-blue-0").share == LOW, "a run that changes nothing changes nothing"
+
+
+# --- what keepalived asks ---------------------------------------------------------------------------------------------
+
+
+def test_somebody_has_an_engine_unless_all_are_out_or_drained(house):
+    out, drained = State(share=OUT), State(drained=True)
+    assert agent.alive([out, drained, State()]) and agent.alive([out, State(share=HELD)])
+    assert not agent.alive([out, drained]) and not agent.alive([])
+    assert agent.main(["alive", "--engines", house.places.engines]) == 0
+    house.plan([])
+    assert agent.main(["alive", "--engines", house.places.engines]) == 1
+
+
+def test_a_door_answers_over_tls_or_it_is_shut(tmp_path):
+    files = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-subj", "/CN=gateway", "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files[1], files[0])
+    with serve(context=context) as nginx:
+        assert agent.main(["door", f"--port={nginx.server_port}"]) == 0
+        port = nginx.server_port
+    assert agent.main(["door", f"--port={port}"]) == 1, "nobody listens"
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
