@@ -12,6 +12,8 @@ import subprocess
 import pytest
 from ansible_collections.idc.llm.plugins.modules import vllm_release_info as info
 
+from tests.support.waiting import wait_for
+
 
 @pytest.fixture
 def host(tmp_path):
@@ -56,7 +58,7 @@ def test_a_process_that_runs_from_a_release_uses_it(host):
     shutil.copy(shutil.which("sleep"), sleep)
     with subprocess.Popen([sleep, "60"]) as process:
         try:
-            assert seen(host)["1.0"]["used_by"] == [f"process {process.pid}"]
+            assert wait_for(lambda: seen(host)["1.0"]["used_by"] == [f"process {process.pid}"], 5, 0.05)  # it has just begun
             assert seen(host)["2.0"]["used_by"] == []
         finally:
             process.kill()
