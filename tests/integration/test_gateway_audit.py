@@ -49,6 +49,15 @@ def test_a_full_disk_under_the_audit_log(house):
     assert answer.error["code"] == "audit_unavailable" and int(answer.headers["Retry-After"]) > 0
     assert house.ask("/v1/models", KEY).status == 503 and house.ask("/health").status == 200
     assert len(house.engine.seen) == asked
+    house.variables["gateway_audit_required"] = False
+    (house.folder / "log/audit.room").unlink(missing_ok=True)
+    house.write()
+    house.nginx("-s", "reload")
+    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 200, 10, 0.2), "who takes the wish back is served again"
+    house.variables["gateway_audit_required"] = True
+    house.write()
+    house.nginx("-s", "reload")
+    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 503, 10, 0.2)
     (house.folder / "log/ballast").unlink()
     assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 200, 10, 0.2)
     assert "cannot grow, nothing is served" in house.errors() and "can grow again" in house.errors()

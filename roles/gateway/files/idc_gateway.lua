@@ -17,11 +17,15 @@ function M.load(path)
   local file = assert(io.open(path, "rb"))
   rights = assert(cjson.decode(file:read("*a")))
   file:close()
+  ngx.shared.idc_tokens:delete("audit") -- of a configuration that watched; this one says anew, if it does
 end
 
 -- watch FILE: one worker sees, again and again, that the disk of the audit log takes more; nothing is served while it does not.
 function M.watch(file)
-  local function look()
+  local function look(leaving)
+    if leaving then -- a worker of the configuration before has no say any more
+      return
+    end
     local stream, wrong = io.open(file, "wb")
     if stream then
       _, wrong = stream:write(ROOM)
