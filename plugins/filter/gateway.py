@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.idc.llm.plugins.module_utils import _gateway
+from ansible_collections.idc.llm.plugins.module_utils import _firewall, _gateway
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 
@@ -23,9 +23,9 @@ def gateway_by_certificate(tenants: Mapping[str, Any]) -> list[dict[str, str]]:
     return _gateway.by_certificate(tenants)
 
 
-def gateway_odd_networks(values: Sequence[Any]) -> list[Any]:
-    """Those that are neither an address nor a network."""
-    return _gateway.odd_networks(values)
+def gateway_odd_networks(values: Sequence[Any], hosts: bool = False) -> list[Any]:
+    """Those that are neither an address nor a network; hosts: an address with its network's mask is one."""
+    return [value for value in values if _firewall.network_problem(value, hosts)]
 
 
 def gateway_upstreams(plan: Mapping[str, Any], affinity: Mapping[str, Any], lang: str = "en") -> list[dict[str, Any]]:

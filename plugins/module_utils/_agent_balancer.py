@@ -87,7 +87,7 @@ def render(deployment: str, servers: Sequence[Server], states: Mapping[str, Stat
         words += [f"max_conns={server.max_conns}"] if sticky else []
         if state.drained or not state.share:
             words.append("down")
-        elif state.share == HELD and not sticky and any(one.share != HELD for one in others(server, servers, states)):
+        elif state.share == HELD and not sticky and any(one.share != HELD for one in others(server.engine, servers, states)):
             words.append("backup")
         lines.append(" ".join(words) + f"; # {server.engine}")
     if not servers:
@@ -95,10 +95,9 @@ def render(deployment: str, servers: Sequence[Server], states: Mapping[str, Stat
     return "\n".join(lines) + "\n"
 
 
-def others(server: Server, servers: Sequence[Server], states: Mapping[str, State]) -> list[State]:
-    """What is known of the other engines of the same deployment."""
-    return [states.get(other.engine, State()) for other in servers
-            if other.deployment == server.deployment and other.engine != server.engine]
+def others(engine: str, servers: Sequence[Server], states: Mapping[str, State]) -> list[State]:
+    """What is known of the other engines of its upstream."""
+    return [states.get(server.engine, State()) for server in servers if server.engine != engine]
 
 
 def alive(states: Iterable[State]) -> bool:
@@ -187,8 +186,7 @@ class Balancer:
             if old is None or old.epoch != epoch or old.share == share:
                 return False
             row = next(servers for servers in upstreams.values() for server in servers if server.engine == engine)
-            server = next(server for server in row if server.engine == engine)
-            if share == OUT and not may_be_last and not alive(others(server, row, states)):
+            if share == OUT and not may_be_last and not alive(others(engine, row, states)):
                 return False
             new = replace(old, share=share, why=why, at=_now())
             self._write(upstreams, {**states, engine: new}, False, {engine: new})

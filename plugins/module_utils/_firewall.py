@@ -14,6 +14,15 @@ CLIENTS = ("gateways", "monitors")
 MASTERS = ("master-port", "data-parallel-rpc-port")
 
 
+def network_problem(text: Any, hosts: bool = False) -> str:
+    """Why it is no address or network, "" where it is one; hosts: bits beyond the mask are fine, as of a host in its network."""
+    try:
+        ipaddress.ip_network(str(text), strict=not hosts)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def rules(plan: Mapping[str, Any], host: str, more: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """One row for each port to guard on a host: port, what (for a person), ip and ip6 (who may reach it, without overlaps).
 
@@ -21,11 +30,10 @@ def rules(plan: Mapping[str, Any], host: str, more: Sequence[str] = ()) -> List[
     alone. An engine that listens on loopback needs none, a rank without HTTP neither.
     """
     for network in more:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            raise IdcError("IDC-ENG-027", host=host, variable="vllm_firewall_allowed_networks", seen=error,
-                           wanted=Said("addresses and networks such as 10.1.2.0/24", "地址或网段，如 10.1.2.0/24")) from error
+        problem = network_problem(network)
+        if problem:
+            raise IdcError("IDC-ENG-027", host=host, variable="vllm_firewall_allowed_networks", seen=problem,
+                           wanted=Said("addresses and networks such as 10.1.2.0/24", "地址或网段，如 10.1.2.0/24"))
     clients = [one["address"] for one in plan["hosts"].values() if set(one["groups"]) & set(CLIENTS) and one["address"]]
     rows: Dict[int, Dict[str, Any]] = {}
     for engine in plan["engines"]:

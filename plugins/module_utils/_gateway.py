@@ -8,7 +8,6 @@ request falls under it when the zone's variable holds a key. https://nginx.org/e
 """
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 from dataclasses import dataclass
@@ -114,17 +113,6 @@ def affinities(raw: Any, deployments: Sequence[str]) -> dict[str, dict[str, Any]
         found[deployment] = {"by": by, "at_once": most}
         if by == "header":
             found[deployment]["variable"] = "http_" + header.lower().replace("-", "_")
-    return found
-
-
-def odd_networks(values: Sequence[Any]) -> list[Any]:
-    """Those that are neither an address nor a network."""
-    found = []
-    for value in values:
-        try:
-            ipaddress.ip_network(str(value))
-        except ValueError:
-            found.append(value)
     return found
 
 
