@@ -20,6 +20,7 @@ from tests.support.waiting import wait_for
 KEY = secrets.token_hex(24)
 AFFINITY = {"tiny": {"by": "header", "header": "X-Chat", "at_once": 2}, "long": {"by": "prefix", "at_once": 8}}
 ENGINES = 3
+MANY = 40  # by chance one of three engines gets none of so many once in a million times
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +50,12 @@ def reached(house, count, body, headers=None):
 
 def test_a_session_stays_with_its_engine_and_sessions_spread(house):
     homes = Counter()
-    for session in range(12):
-        found = reached(house, 4, lambda _number: chat(), lambda _number, name=f"s{session}": {"X-Chat": name})
-        assert list(found.values()) == [4], f"session {session}: {found}"
+    for session in range(MANY):
+        found = reached(house, 2, lambda _number: chat(), lambda _number, name=f"s{session}": {"X-Chat": name})
+        assert list(found.values()) == [2], f"session {session}: {found}"
         homes.update(found.keys())
     assert len(homes) == ENGINES, homes
-    assert len(reached(house, 12, lambda _number: chat())) == ENGINES, "without a session any engine will do"
+    assert len(reached(house, MANY, lambda _number: chat())) == ENGINES, "without a session any engine will do"
 
 
 def test_the_beginning_of_the_body_chooses_and_its_end_does_not(house):
@@ -62,7 +63,7 @@ def test_the_beginning_of_the_body_chooses_and_its_end_does_not(house):
     for app in range(4):
         found = reached(house, 4, lambda number, text=f"{app} {system}": chat("long", text + str(number)))
         assert list(found.values()) == [4], found
-    assert len(reached(house, 12, lambda number: chat("long", f"{number} {system}"))) == ENGINES
+    assert len(reached(house, MANY, lambda number: chat("long", f"{number} {system}"))) == ENGINES
     large = "x" * (2 << 20)  # in a file
     assert list(reached(house, 3, lambda number: chat("long", large + str(number))).values()) == [3]
 
