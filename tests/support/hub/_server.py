@@ -50,7 +50,8 @@ class Hub:
     ) -> None:
         self.site = Site(Store(root), tokens=frozenset(tokens), redirect=redirect, **options)
         self._journal = journal
-        self._log: list[Request] = []
+        self._log: dict[int, Request] = {}
+        self._begun = 0
         self._faults: list[Fault] = []
         self._lock, self._active, self.stopping = threading.Condition(), 0, threading.Event()
         cdn_host = cdn_host or ("127.0.0.2" if host == "127.0.0.1" else host)
@@ -98,10 +99,10 @@ class Hub:
 
     @property
     def log(self) -> tuple[Request, ...]:
-        """Every request answered so far, in the order of their ends; waits up to 5 s for those under way."""
+        """Every request answered so far, in the order of their beginnings; waits up to 5 s for those under way."""
         with self._lock:
             self._lock.wait_for(lambda: self._active == 0, 5)
-            return tuple(self._log)
+            return tuple(self._log[number] for number in sorted(self._log))
 
     def forget(self) -> None:
         """Empty the log."""
@@ -118,17 +119,19 @@ class Hub:
         with self._lock:
             return next((one for one in self._faults if one.strikes(method, reply, path)), NONE)
 
-    def begin(self) -> None:
-        """A request has come."""
+    def begin(self) -> int:
+        """A request has come: its number."""
         with self._lock:
             self._active += 1
+            self._begun += 1
+            return self._begun
 
-    def end(self, request: Request | None) -> None:
-        """It is answered."""
+    def end(self, number: int, request: Request | None) -> None:
+        """It is answered: which may be a moment after its client has all of it and asks again."""
         with self._lock:
             self._active -= 1
             if request:
-                self._log.append(request)
+                self._log[number] = request
                 if self._journal:
                     self._journal.write(json.dumps(asdict(request)) + "\n")
                     self._journal.flush()
@@ -178,11 +181,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer, and remember it."""
         hub, self.sent, self.start, self.status, self.told = self.server.hub, 0, 0, 0, None
-        hub.begin()
+        number = hub.begin()
         try:
             self._answer(hub)
         finally:
-            hub.end(self.told and replace(self.told, status=self.status, start=self.start, sent=self.sent))
+            hub.end(number, self.told and replace(self.told, status=self.status, start=self.start, sent=self.sent))
 
     do_HEAD = do_GET
 
