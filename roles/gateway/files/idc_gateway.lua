@@ -10,6 +10,7 @@ local M = {}
 local ROOM = ("\n"):rep(256 * 1024) -- what the disk of the audit log must still take
 local LOOK_S = 2
 local PREFIX = 2048 -- bytes of a body by which an engine is chosen
+local watching -- whether this configuration wants each request on record; what one before it left in the shared memory says nothing
 local rights -- what _gateway.py made: {deployments = {name = {context}}, tenants = {name = {deployments, body_max, limits}}}
 
 -- load PATH: read once per (re)load of nginx; a file that cannot be read keeps nginx from taking the configuration up.
@@ -17,11 +18,11 @@ function M.load(path)
   local file = assert(io.open(path, "rb"))
   rights = assert(cjson.decode(file:read("*a")))
   file:close()
-  ngx.shared.idc_tokens:delete("audit") -- of a configuration that watched; this one says anew, if it does
 end
 
 -- watch FILE: one worker sees, again and again, that the disk of the audit log takes more; nothing is served while it does not.
 function M.watch(file)
+  watching = true
   local function look(leaving)
     if leaving then -- a worker of the configuration before has no say any more
       return
@@ -130,7 +131,7 @@ end
 -- admit(): the tenant, if it shows what it must; or the request is over.
 local function admit()
   local var = ngx.var
-  if ngx.shared.idc_tokens:get("audit") then
+  if watching and ngx.shared.idc_tokens:get("audit") then
     ngx.header["Retry-After"] = LOOK_S * 15
     return refuse(503, "audit_unavailable", "No request can be put on record now. Please try again.", "server_error")
   end
