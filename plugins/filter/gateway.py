@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.idc.llm.plugins.module_utils import _firewall, _gateway
+from ansible_collections.idc.llm.plugins.module_utils import _firewall, _gateway, _gateway_login
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 
@@ -21,6 +21,14 @@ def gateway_zones(tenants: Mapping[str, Any]) -> list[dict[str, Any]]:
 def gateway_by_certificate(tenants: Mapping[str, Any]) -> list[dict[str, str]]:
     """Who is known by a certificate alone: subject, tenant."""
     return _gateway.by_certificate(tenants)
+
+
+def gateway_login(login: Any, tenants: Mapping[str, Any], folder: str, lang: str = "en") -> dict[str, Any]:
+    """What _agent_login.py reads: ldap, oidc, tenants, believed_s; nothing where the site has no login of its own."""
+    try:
+        return _gateway_login.parse_login(login, tenants, folder)
+    except IdcError as error:
+        raise AnsibleFilterError(error.render(lang)) from error
 
 
 def gateway_odd_networks(values: Sequence[Any], hosts: bool = False) -> list[Any]:
@@ -68,6 +76,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        named = (gateway_by_certificate, gateway_odd_networks, gateway_proofs, gateway_rights, gateway_upstreams,
+        named = (gateway_by_certificate, gateway_login, gateway_odd_networks, gateway_proofs, gateway_rights, gateway_upstreams,
                  gateway_usage, gateway_zones)
         return {function.__name__: function for function in named}

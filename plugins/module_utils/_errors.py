@@ -981,4 +981,9 @@ CATALOGUE: dict[str, Entry] = {
     "IDC-GW-008": Entry(
         en=Text("gateway_virtual_address is {seen}.", "Wanted: an address with the mask of its network.", "Write it as 10.0.0.10/24."),
         zh=Text("gateway_virtual_address 为 {seen}。", "应为带子网掩码长度的地址。", "请写成 10.0.0.10/24 的形式。")),
+    "IDC-GW-009": Entry(
+        en=Text("Tenants want a login that gateway_login does not describe ({missing}): {tenants}.", "Nobody could say who belongs to them.",
+                "Describe it in gateway_login, or take it out of their require."),
+        zh=Text("以下租户要求的登录方式（{missing}）未在 gateway_login 中说明：{tenants}。", "无法判断谁属于这些租户。",
+                "请在 gateway_login 中说明，或从其 require 中去掉该方式。")),
 }

@@ -19,7 +19,7 @@ from ansible_collections.idc.llm.plugins.module_utils._plan_view import aligned
 
 WHOLE = ("body_max_kib", "tokens_per_minute", "tokens_per_day", "deployments")  # of a tenant, not of one of its deployments
 USAGE_SHAPES = ("table", "csv", "json")
-REQUIRE, KEY_ALONE = ("key", "mtls"), ("key",)
+REQUIRE, KEY_ALONE, LOGINS = ("key", "mtls", "ldap", "oidc"), ("key",), ("ldap", "oidc")
 SUBJECT = re.compile(r"[A-Za-z]+=[^\"\\$\x00-\x1f]{1,300}")  # as nginx shows it, RFC 2253, within quotes of its configuration
 AFFINITY = ("by", "header", "at_once")
 LIMITS = ("requests_per_minute", "burst", "concurrent_requests", *WHOLE)
@@ -66,20 +66,31 @@ def parse_limits(tenant: str, raw: Any, deployments: Sequence[str], inner: bool 
 
 
 def parse_access(tenant: str, raw: Mapping[str, Any]) -> Sequence[str]:
-    """What a tenant must show, checked: ``require``, and with mtls the subjects of its ``certificates``. Raises IdcError."""
+    """What a tenant must show, checked: ``require``; with mtls the subjects of its ``certificates``, with ldap or oidc the
+    ``groups`` of the company's login that are its own, with oidc perhaps ``acr`` and ``amr``. Raises IdcError."""
     place = f"idc_llm_secrets.tenants.{tenant}"
+
+    def wrong(name: str, observed: Any, wanted: str) -> IdcError:
+        return IdcError("IDC-INV-007", name=f"{place}.{name}", observed=observed, wanted=wanted)
+
     require, subjects = raw.get("require", KEY_ALONE), raw.get("certificates", [])
     if not _texts(require) or not require or set(require) - set(REQUIRE):
-        raise IdcError("IDC-INV-007", name=f"{place}.require", observed=repr(require), wanted=f"a list of {', '.join(REQUIRE)}")
+        raise wrong("require", repr(require), f"a list of {', '.join(REQUIRE)}")
+    if "ldap" in require and set(require) & {"key", "oidc"}:
+        raise wrong("require", repr(require), "ldap alone or with mtls: a password stands where the key would")
     if not _texts(subjects) or bool(subjects) != ("mtls" in require):
-        raise IdcError("IDC-INV-007", name=f"{place}.certificates", observed=repr(subjects),
-                       wanted="a list of subjects where require has mtls, and none elsewhere")
+        raise wrong("certificates", repr(subjects), "a list of subjects where require has mtls, and none elsewhere")
     for subject in subjects:
         if not SUBJECT.fullmatch(subject):
-            raise IdcError("IDC-INV-007", name=f"{place}.certificates", observed=repr(subject),
-                           wanted="a subject as openssl x509 -noout -subject -nameopt RFC2253 shows it, CN=app,O=Bank")
+            raise wrong("certificates", repr(subject), "a subject as openssl x509 -noout -subject -nameopt RFC2253 shows it, CN=app,O=Bank")
     if raw.get("keys") and "key" not in require:
-        raise IdcError("IDC-INV-007", name=f"{place}.keys", observed="keys", wanted="none, or key in require")
+        raise wrong("keys", "keys", "none, or key in require")
+    groups = raw.get("groups", [])
+    if not _texts(groups) or bool(groups) != bool(set(require) & set(LOGINS)):
+        raise wrong("groups", repr(groups), "a list of groups where require has ldap or oidc ('*' for whoever can log in), and none elsewhere")
+    for name in ("acr", "amr"):
+        if not _texts(raw.get(name, [])) or raw.get(name) and "oidc" not in require:
+            raise wrong(name, repr(raw[name]), "a list of values of the token, where require has oidc")
     return tuple(require)
 
 
@@ -119,7 +130,14 @@ def affinities(raw: Any, deployments: Sequence[str]) -> dict[str, dict[str, Any]
 def by_certificate(tenants: Mapping[str, Any]) -> list[dict[str, str]]:
     """Who is known by a certificate alone: subject, tenant."""
     return [{"subject": subject, "tenant": name} for name, tenant in tenants.items()
-            if "key" not in tenant.get("require", KEY_ALONE) for subject in tenant["certificates"]]
+            if set(tenant.get("require", KEY_ALONE)) == {"mtls"} for subject in tenant["certificates"]]
+
+
+def by_login(tenants: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Whom the company's login lets in, for _agent_login.py: name, by (ldap or oidc), groups, acr, amr, keyed (needs a key too)."""
+    return [{"name": name, "by": by, "groups": tenant["groups"], "acr": tenant.get("acr", []), "amr": tenant.get("amr", []),
+             "keyed": "key" in tenant["require"]}
+            for name, tenant in tenants.items() for by in LOGINS if by in tenant.get("require", KEY_ALONE)]
 
 
 def _zones(limits: Mapping[str, Any]) -> Iterator[Zone]:
@@ -158,6 +176,8 @@ def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]],
             rows[name]["body_max"] = limits["body_max_kib"] << 10
         if tenant.get("certificates"):
             rows[name]["certificates"] = dict.fromkeys(tenant["certificates"], True)
+        if {"key", "oidc"} <= set(tenant.get("require", KEY_ALONE)):
+            rows[name]["login"] = True
         quota = {window: limits[f"tokens_per_{window}"] for window in ("minute", "day") if limits.get(f"tokens_per_{window}")}
         if quota:
             rows[name]["tokens"] = quota
@@ -168,11 +188,11 @@ def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]],
 
 def proofs(tenants: Mapping[str, Any], deployments: Sequence[str]) -> list[dict[str, str]]:
     """By whose key each deployment is proven: a tenant without limits where there is one, so that a proof uses up nobody's. One
-    that must show a certificate too proves nothing: the play has none."""
+    that must show more than a key proves nothing: the play has none."""
     rows = []
     for deployment in deployments:
         able = [name for name, tenant in tenants.items()
-                if deployment in (tenant.get("deployments") or deployments) and not tenant.get("certificates")]
+                if deployment in (tenant.get("deployments") or deployments) and tuple(tenant.get("require", KEY_ALONE)) == KEY_ALONE]
         able.sort(key=lambda name: bool(tenants[name].get("limits")))
         rows += [{"deployment": deployment, "tenant": name} for name in able[:1]]
     return rows

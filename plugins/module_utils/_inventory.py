@@ -26,8 +26,8 @@ VARIABLES = (
     "idc_llm_secrets_file",
     "idc_llm_sources", "idc_llm_state_dir", "idc_llm_store_root",
 )
-SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token")
-TENANT = ("keys", "require", "certificates", "deployments", "limits")
+SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token", "login_password")
+TENANT = ("keys", "require", "certificates", "groups", "acr", "amr", "deployments", "limits")
 SOURCES = ("wheels", "wheels_controller", "pip", "pip_list", "pip_ca", "archive", "archive_controller", "archive_sha256", "hf",
            "modelscope")
 

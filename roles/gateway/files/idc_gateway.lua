@@ -11,6 +11,7 @@ local ROOM = ("\n"):rep(256 * 1024) -- what the disk of the audit log must still
 local LOOK_S = 2
 local PREFIX = 2048 -- bytes of a body by which an engine is chosen
 local watching -- whether this configuration wants each request on record; what one before it left in the shared memory says nothing
+local login -- asks who somebody is that shows no key; nothing where the site has no such login
 local rights -- what _gateway.py made: {deployments = {name = {context}}, tenants = {name = {deployments, body_max, limits}}}
 
 -- load PATH: read once per (re)load of nginx; a file that cannot be read keeps nginx from taking the configuration up.
@@ -18,6 +19,11 @@ function M.load(path)
   local file = assert(io.open(path, "rb"))
   rights = assert(cjson.decode(file:read("*a")))
   file:close()
+end
+
+-- ask LOGIN: idc_login.lua, or what stands for it.
+function M.ask(given)
+  login = given
 end
 
 -- watch FILE: one worker sees, again and again, that the disk of the audit log takes more; nothing is served while it does not.
@@ -135,7 +141,17 @@ local function admit()
     ngx.header["Retry-After"] = LOOK_S * 15
     return refuse(503, "audit_unavailable", "No request can be put on record now. Please try again.", "server_error")
   end
-  local tenant = rights.tenants[var.idc_tenant]
+  local name = var.idc_tenant
+  local tenant = rights.tenants[name]
+  if login and (not tenant or tenant.login) then
+    local found = login.who(var.http_authorization, var.http_x_identity_token, name)
+    if not found.tenant then
+      ngx.header["Retry-After"] = found.retry > 0 and found.retry or nil
+      return refuse(found.status, found.code, found.message, found.status == 503 and "server_error" or "authentication_error")
+    end
+    var.idc_by_login, var.idc_user = found.tenant, found.user
+    tenant = rights.tenants[found.tenant]
+  end
   local wanted = tenant.certificates
   if wanted and not (var.ssl_client_verify == "SUCCESS" and wanted[var.ssl_client_s_dn]) then
     return refuse(401, "client_certificate_required", "This key counts only together with a certificate of its tenant.",

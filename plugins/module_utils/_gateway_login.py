@@ -1,0 +1,101 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a site says of its own login, checked, in the form that _agent_login.py reads. Pure, private."""
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Mapping, Sequence
+
+from ansible_collections.idc.llm.plugins.module_utils._deployment import nearest
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._gateway import LOGINS, by_login
+
+BELIEVED_S = 60
+Check = tuple[Any, Callable[[Any], bool], str]  # what it is where it is missing (None: it must be there), what it may be, in words
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _something(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _https(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"https://[^\s/]+\S*", value) is not None
+
+
+def _uris(value: Any) -> bool:
+    return (isinstance(value, Sequence) and not isinstance(value, str) and bool(value)
+            and all(isinstance(one, str) and re.fullmatch(r"ldaps://[^\s/]+/?", one) for one in value))
+
+
+def _filter_of(*places: str) -> Callable[[Any], bool]:
+    return lambda value: (isinstance(value, str) and value.startswith("(") and value.endswith(")")
+                          and value.count("(") == value.count(")") and any(place in value for place in places))
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10
+
+
+WAIT: Check = (3, _seconds, "whole seconds from 1 to 10")
+CA: Check = ("", _text, "a PEM file on the controller")
+WAYS: dict[str, dict[str, Check]] = {
+    "ldap": {
+        "uris": (None, _uris, "a list of addresses as ldaps://dc1.example.com: a password must not travel in the clear"),
+        "ca": CA,
+        "base": (None, _something, "where users stand, ou=people,dc=example,dc=com"),
+        "filter": ("(uid={user})", _filter_of("{user}"), "a filter with {user}, as (uid={user}) or (sAMAccountName={user})"),
+        "bind_dn": ("", _text, "the name of an account that may search, or nothing"),
+        "group_base": ("", _text, "where groups stand, or nothing for the memberOf of users"),
+        "group_filter": ("(member={dn})", _filter_of("{dn}", "{user}"), "a filter with {dn} or {user}, as (member={dn})"),
+        "timeout_s": WAIT,
+    },
+    "oidc": {
+        "issuer": (None, _https, "the issuer's address, https://…, as it stands in its tokens"),
+        "audience": (None, _something, "the name under which the issuer knows this service"),
+        "jwks_uri": ("", lambda value: value == "" or _https(value), "the address of the issuer's keys, or nothing for what it says itself"),
+        "ca": CA,
+        "groups_claim": ("groups", _something, "the name of a claim"),
+        "user_claim": ("sub", _something, "the name of a claim"),
+        "timeout_s": WAIT,
+    },
+}
+
+
+def parse_login(raw: Any, tenants: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """The program's settings, {} where there is no login. raw: ``gateway_login``; folder: where the CAs stand on the gateway. Raises
+    IdcError."""
+    place = "gateway_login"
+    if not isinstance(raw, Mapping):
+        raise IdcError("IDC-INV-007", name=place, observed=type(raw).__name__, wanted="a mapping with ldap, oidc or both")
+    rows = by_login(tenants)
+    missing = sorted({row["by"] for row in rows} - set(raw))
+    if missing:
+        raise IdcError("IDC-GW-009", tenants=[row["name"] for row in rows if row["by"] in missing], missing=missing)
+    ways: dict[str, Any] = {}
+    for way, entry in raw.items():
+        if way not in LOGINS:
+            raise IdcError("IDC-INV-006", name=f"{place}.{way}", nearest=nearest(str(way), LOGINS))
+        ways[way] = _parse_way(f"{place}.{way}", entry, WAYS[way])
+        if ways[way]["ca"]:
+            ways[way]["ca"] = f"{folder}/login_{way}_ca.pem"
+    return {**ways, "tenants": rows, "believed_s": BELIEVED_S} if ways else {}
+
+
+def _parse_way(place: str, entry: Any, known: Mapping[str, Check]) -> dict[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise IdcError("IDC-INV-007", name=place, observed=type(entry).__name__, wanted="a mapping")
+    for name in entry:
+        if name not in known:
+            raise IdcError("IDC-INV-006", name=f"{place}.{name}", nearest=nearest(str(name), known))
+    found = {}
+    for name, (default, good, words) in known.items():
+        value = entry.get(name, default)
+        if not good(value):
+            raise IdcError("IDC-INV-007", name=f"{place}.{name}", observed="nothing" if value is None else repr(value), wanted=words)
+        found[name] = value
+    return found
