@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who somebody is, by the company's own login: user and password in its directory (LDAP), or a token that it signed (OpenID Connect).
+"""Who somebody is, by the company's own login: a password of its directory (LDAP), or a token that it signed (OpenID Connect).
 
 Runs on gateways: Python 3.9+ and, as far as the site uses them, the distribution's python-ldap and PyJWT. idc_login.lua asks over a
 Unix socket, a line of JSON each way, one of them per connection:
@@ -155,8 +155,7 @@ class Directory:
     """LDAP; settings: uris, ca, base, filter, bind_dn, group_base, group_filter, timeout_s. https://www.python-ldap.org"""
 
     def __init__(self, settings: Mapping[str, Any], password: str) -> None:
-        import ldap  # of the distribution, on gateways that use it
-        import ldap.filter
+        import ldap.filter  # type: ignore[import-not-found]  # of the distribution, on gateways that use it
 
         self._ldap, self._set, self._password = ldap, settings, password
         self._turn = threading.Semaphore(AT_ONCE)
@@ -192,7 +191,7 @@ class Directory:
                 return self._ask(user, password)
             except self._ldap.LDAPError as error:
                 words = error.args[0] if error.args and isinstance(error.args[0], Mapping) else {}
-                base.complain(f"the directory cannot be asked: {type(error).__name__} {words.get('desc', '')} {words.get('info', '')}")
+                base.complain(f"the directory: {type(error).__name__} {words.get('desc', '')} {words.get('info', '')}".rstrip())
                 raise _unavailable("The directory") from error
 
     def _ask(self, user: str, password: str) -> Optional[Person]:
@@ -229,7 +228,7 @@ class Issuer:
     """OpenID Connect; settings: issuer, audience, jwks_uri, ca, groups_claim, user_claim, timeout_s. https://pyjwt.readthedocs.io"""
 
     def __init__(self, settings: Mapping[str, Any], now: Callable[[], float] = time.monotonic) -> None:
-        import jwt  # of the distribution, on gateways that use it
+        import jwt  # type: ignore[import-not-found]  # of the distribution, on gateways that use it
 
         self._jwt, self._set, self._now, self._lock = jwt, settings, now, threading.Lock()
         self._context = ssl.create_default_context(cafile=settings["ca"] or None)
@@ -244,7 +243,8 @@ class Issuer:
         """The keys that sign now. Where the issuer does not answer, those before stay: a token is as good as it was."""
         self._fetched = self._now()
         try:
-            uri = self._set["jwks_uri"] or self._get(f"{self._set['issuer'].rstrip('/')}/.well-known/openid-configuration")["jwks_uri"]
+            about = f"{self._set['issuer'].rstrip('/')}/.well-known/openid-configuration"
+            uri = self._set["jwks_uri"] or self._get(about)["jwks_uri"]
             self._keys = {key.key_id: key.key for key in self._jwt.PyJWKSet.from_dict(self._get(uri)).keys if key.key_id}
         except (OSError, ValueError, KeyError, TypeError, self._jwt.PyJWTError) as error:
             base.complain(f"the keys of {self._set['issuer']} cannot be read: {error}")

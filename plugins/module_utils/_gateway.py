@@ -82,12 +82,14 @@ def parse_access(tenant: str, raw: Mapping[str, Any]) -> Sequence[str]:
         raise wrong("certificates", repr(subjects), "a list of subjects where require has mtls, and none elsewhere")
     for subject in subjects:
         if not SUBJECT.fullmatch(subject):
-            raise wrong("certificates", repr(subject), "a subject as openssl x509 -noout -subject -nameopt RFC2253 shows it, CN=app,O=Bank")
+            raise wrong("certificates", repr(subject),
+                        "a subject as openssl x509 -noout -subject -nameopt RFC2253 shows it, CN=app,O=Bank")
     if raw.get("keys") and "key" not in require:
         raise wrong("keys", "keys", "none, or key in require")
     groups = raw.get("groups", [])
     if not _texts(groups) or bool(groups) != bool(set(require) & set(LOGINS)):
-        raise wrong("groups", repr(groups), "a list of groups where require has ldap or oidc ('*' for whoever can log in), and none elsewhere")
+        raise wrong("groups", repr(groups),
+                    "a list of groups where require has ldap or oidc ('*' for whoever can log in), and none elsewhere")
     for name in ("acr", "amr"):
         if not _texts(raw.get(name, [])) or raw.get(name) and "oidc" not in require:
             raise wrong(name, repr(raw[name]), "a list of values of the token, where require has oidc")
@@ -161,7 +163,7 @@ def zones(tenants: Mapping[str, Any]) -> list[Zone]:
 def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]],
            affinity: Optional[Mapping[str, Mapping[str, Any]]] = None) -> dict[str, Any]:
     """What idc_gateway.lua reads. deployments: name → longest context in tokens, None where unknown; affinity: of affinities."""
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, tenant in tenants.items():
         allowed = [one for one in tenant.get("deployments") or deployments if one in deployments]
         limits = tenant.get("limits") or {}
@@ -191,8 +193,8 @@ def proofs(tenants: Mapping[str, Any], deployments: Sequence[str]) -> list[dict[
     that must show more than a key proves nothing: the play has none."""
     rows = []
     for deployment in deployments:
-        able = [name for name, tenant in tenants.items()
-                if deployment in (tenant.get("deployments") or deployments) and tuple(tenant.get("require", KEY_ALONE)) == KEY_ALONE]
+        able = [name for name, tenant in tenants.items() if tuple(tenant.get("require", KEY_ALONE)) == KEY_ALONE
+                and deployment in (tenant.get("deployments") or deployments)]
         able.sort(key=lambda name: bool(tenants[name].get("limits")))
         rows += [{"deployment": deployment, "tenant": name} for name in able[:1]]
     return rows

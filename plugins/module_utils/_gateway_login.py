@@ -57,7 +57,8 @@ WAYS: dict[str, dict[str, Check]] = {
     "oidc": {
         "issuer": (None, _https, "the issuer's address, https://…, as it stands in its tokens"),
         "audience": (None, _something, "the name under which the issuer knows this service"),
-        "jwks_uri": ("", lambda value: value == "" or _https(value), "the address of the issuer's keys, or nothing for what it says itself"),
+        "jwks_uri": ("", lambda value: value == "" or _https(value),
+                     "the https:// address of the issuer's keys, or nothing for what it says itself"),
         "ca": CA,
         "groups_claim": ("groups", _something, "the name of a claim"),
         "user_claim": ("sub", _something, "the name of a claim"),
@@ -67,15 +68,15 @@ WAYS: dict[str, dict[str, Check]] = {
 
 
 def parse_login(raw: Any, tenants: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """The program's settings, {} where there is no login. raw: ``gateway_login``; folder: where the CAs stand on the gateway. Raises
-    IdcError."""
+    """The program's settings, {} where there is no login. raw: ``gateway_login``; folder: where CAs stand on the gateway.
+    Raises IdcError."""
     place = "gateway_login"
     if not isinstance(raw, Mapping):
         raise IdcError("IDC-INV-007", name=place, observed=type(raw).__name__, wanted="a mapping with ldap, oidc or both")
     rows = by_login(tenants)
     missing = sorted({row["by"] for row in rows} - set(raw))
     if missing:
-        raise IdcError("IDC-GW-009", tenants=[row["name"] for row in rows if row["by"] in missing], missing=missing)
+        raise IdcError("IDC-GW-009", tenants=[row["name"] for row in rows if row["by"] in missing], missing=", ".join(missing))
     ways: dict[str, Any] = {}
     for way, entry in raw.items():
         if way not in LOGINS:
@@ -96,6 +97,7 @@ def _parse_way(place: str, entry: Any, known: Mapping[str, Check]) -> dict[str, 
     for name, (default, good, words) in known.items():
         value = entry.get(name, default)
         if not good(value):
-            raise IdcError("IDC-INV-007", name=f"{place}.{name}", observed="nothing" if value is None else repr(value), wanted=words)
+            observed = "nothing" if value is None else repr(value)
+            raise IdcError("IDC-INV-007", name=f"{place}.{name}", observed=observed, wanted=words)
         found[name] = value
     return found

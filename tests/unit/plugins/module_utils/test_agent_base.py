@@ -17,7 +17,7 @@ from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import Pla
 
 ROOT = Path(__file__).resolve().parents[4]
 BROUGHT = {
-    "gateway": ["_agent_base", "_agent_watchdog", "_agent_balancer", "_agent_prober", "_agent_audit"],
+    "gateway": ["_agent_base", "_agent_watchdog", "_agent_balancer", "_agent_prober", "_agent_audit", "_agent_login"],
     "model_store": ["_agent_base", "_agent_store_verify"],
     "vllm": ["_agent_base", "_agent_watchdog", "_agent_follower"],
 }

@@ -107,19 +107,26 @@ SUBJECT = "CN=app,O=Bank"
 @pytest.mark.parametrize(("entry", "wanted"), [
     ({"keys": ["0"]}, ("key",)), ({"keys": ["0"], "require": ["key", "mtls"], "certificates": [SUBJECT]}, ("key", "mtls")),
     ({"require": ["mtls"], "certificates": [SUBJECT, "CN=two"]}, ("mtls",)),
+    ({"require": ["ldap"], "groups": ["cn=llm"]}, ("ldap",)),
+    ({"require": ["mtls", "ldap"], "groups": ["cn=llm"], "certificates": [SUBJECT]}, ("mtls", "ldap")),
+    ({"keys": ["0"], "require": ["key", "oidc"], "groups": ["*"], "acr": ["gold"], "amr": ["otp"]}, ("key", "oidc")),
 ])
 def test_what_a_tenant_must_show(entry, wanted):
     assert parse_access("acme", entry) == wanted
 
 
 @pytest.mark.parametrize(("entry", "said"), [
-    ({"require": "mtls"}, "'mtls'"), ({"require": []}, "[]"), ({"require": ["oidc"]}, "key, mtls"),
+    ({"require": "mtls"}, "'mtls'"), ({"require": []}, "[]"), ({"require": ["saml"]}, "key, mtls, ldap, oidc"),
     ({"require": [["key"]]}, "key, mtls"),
     ({"require": ["mtls"]}, "certificates"), ({"certificates": [SUBJECT]}, "where require has mtls"),
     ({"require": ["mtls"], "certificates": SUBJECT}, "certificates"), ({"require": ["mtls"], "certificates": ["app"]}, "CN=app"),
     ({"require": ["mtls"], "certificates": ['CN=a" evil']}, "certificates"),
     ({"require": ["mtls"], "certificates": ["CN=$x"]}, "$x"),
     ({"require": ["mtls"], "certificates": [SUBJECT], "keys": ["0"]}, "key in require"),
+    ({"require": ["key", "ldap"], "keys": ["0"], "groups": ["x"]}, "ldap alone"),
+    ({"require": ["oidc", "ldap"], "groups": ["x"]}, "ldap alone"), ({"keys": ["0"], "groups": ["x"]}, "groups"),
+    ({"require": ["ldap"]}, "groups"), ({"require": ["ldap"], "groups": "x"}, "groups"),
+    ({"require": ["ldap"], "groups": ["x"], "amr": ["otp"]}, "amr"), ({"require": ["oidc"], "groups": ["x"], "acr": "gold"}, "acr"),
 ])
 def test_what_it_cannot_have_to_show_is_named(entry, said):
     with pytest.raises(IdcError) as caught:
@@ -129,7 +136,9 @@ def test_what_it_cannot_have_to_show_is_named(entry, said):
 
 def test_who_shows_a_certificate():
     tenants = {"key": {"keys": ["0"]}, "both": {"keys": ["1"], "require": ["key", "mtls"], "certificates": [SUBJECT]},
-               "badge": {"require": ["mtls"], "certificates": ["CN=b", "CN=c"]}}
+               "badge": {"require": ["mtls"], "certificates": ["CN=b", "CN=c"]},
+               "staff": {"require": ["mtls", "ldap"], "certificates": ["CN=d"], "groups": ["x"]},
+               "robot": {"keys": ["2"], "require": ["key", "oidc"], "groups": ["x"]}}
     assert filters.gateway_by_certificate(tenants) == [{"subject": f"CN={one}", "tenant": "badge"} for one in "bc"]
     rows = rights(tenants, BOTH)["tenants"]
     assert rows["both"]["certificates"] == {SUBJECT: True} and "certificates" not in rows["key"]
