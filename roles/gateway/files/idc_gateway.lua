@@ -19,6 +19,9 @@ function M.load(path)
   local file = assert(io.open(path, "rb"))
   rights = assert(cjson.decode(file:read("*a")))
   file:close()
+  for name, tenant in pairs(rights.tenants) do
+    meter.bound(name, tenant.tokens)
+  end
 end
 
 -- ask LOGIN: idc_login.lua, or what stands for it.
@@ -167,13 +170,11 @@ function M.route()
   if tenant.body_max and (tonumber(var.http_content_length) or 0) > tenant.body_max then
     return too_large(tenant.body_max)
   end
-  if tenant.tokens then
-    local window, left = meter.spent(var.idc_tenant, tenant.tokens)
-    if window then
-      ngx.header["Retry-After"] = left
-      return refuse(429, "token_quota_exceeded", "This key's tokens per " .. window .. " (" .. tenant.tokens[window]
-        .. ") are used up. Please come again in " .. left .. " s.", "rate_limit_error")
-    end
+  local window, most, left = meter.spent(var.idc_tenant)
+  if window then
+    ngx.header["Retry-After"] = left
+    return refuse(429, "token_quota_exceeded", "This key's tokens per " .. window .. " (" .. most
+      .. ") are used up. Please come again in " .. left .. " s.", "rate_limit_error")
   end
   local name = choose(tenant)
   var.idc_deployment = name

@@ -13,6 +13,7 @@ local KEEP_S = 5
 local TAIL = 4096 -- bytes; a usage object stands at the end of an answer
 local path -- of the file
 local kept = 0 -- number of the last change on disk
+local quotas = {} -- {tenant = {minute = tokens, day = tokens}}
 
 local function window(tenant, name)
   local length = name == "minute" and 60 or 86400 -- days are UTC's
@@ -77,12 +78,17 @@ function M.start()
   end
 end
 
--- spent(TENANT, QUOTA): nil, or which window is used up and the seconds until the next. quota: {minute = tokens, day = tokens}.
-function M.spent(tenant, quota)
-  for name, most in pairs(quota) do
+-- bound(TENANT, QUOTA): it may have so many tokens, counted from now on.
+function M.bound(tenant, quota)
+  quotas[tenant] = quota
+end
+
+-- spent(TENANT): nil, or which window is used up, what it holds, and the seconds until the next.
+function M.spent(tenant)
+  for name, most in pairs(quotas[tenant] or {}) do
     local key, left = window(tenant, name)
     if (counts:get(key) or 0) >= most then
-      return name, left
+      return name, most, left
     end
   end
 end
@@ -153,7 +159,7 @@ function M.done()
   var.idc_prompt_tokens, var.idc_completion_tokens = prompt, completion
   add("t|" .. tenant .. "|" .. deployment .. "|prompt", prompt)
   add("t|" .. tenant .. "|" .. deployment .. "|completion", completion)
-  for _, name in ipairs({ "minute", "day" }) do
+  for name in pairs(quotas[tenant] or {}) do
     local key, left, length = window(tenant, name)
     add(key, prompt + completion, left + length)
   end
