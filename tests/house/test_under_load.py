@@ -170,7 +170,7 @@ def test_two_plays_at_once_on_one_engine_are_one_too_many(fleet, on):
     held = subprocess.Popen(["docker", "exec", fleet.variables[engine["host"]]["fleet_container"], "flock", "--exclusive",
                              f"/run/idc-vllm/{engine['name']}.lock", "sleep", "120"])
     try:
-        assert wait_for(lambda: node.run("flock -n /run/idc-vllm/%s.lock true", engine["name"]).rc == 1, 10, 0.5)
+        assert wait_for(lambda: node.run("flock -n /run/idc-vllm/%s.lock true", engine["name"]).rc == 1, 60, 0.5)
         run = playbook("site.yml", "--tags", "vllm_service", "--limit", engine["host"])
         assert run.rc != 0 and "IDC-ENG-020" in run.output, run.output[-3000:]
     finally:

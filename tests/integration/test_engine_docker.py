@@ -244,7 +244,7 @@ def test_drained_waits_for_what_is_under_way_and_keeps_it_down(client, spec):
 def test_one_that_loads_takes_no_sigterm_and_is_killed(client, spec):
     loading = with_config(spec, max_model_len=17)
     assert run(loading, wait=False)["action"] == "start"
-    assert wait_for(lambda: b"seen" in client.containers.get(spec.unit).logs(), 20, 0.2)
+    assert wait_for(lambda: b"seen" in client.containers.get(spec.unit).logs(), 60, 0.2)
     began = client.containers.get(spec.unit)
     assert run(spec, "stopped")["action"] == "stop"
     began.reload()

@@ -86,7 +86,7 @@ class Pair:
     def moved(self, to, what):
         """Seconds until the address is at one gateway and answers from there."""
         began = time.monotonic()
-        assert wait_for(lambda: self.owners() == [to] and self.answers() == to, 20, 0.05), self.logs()
+        assert wait_for(lambda: self.owners() == [to] and self.answers() == to, 60, 0.05), self.logs()
         print(f"{what}: {VIRTUAL} answers from {to} after {time.monotonic() - began:.1f} s")
         return time.monotonic() - began
 
@@ -117,27 +117,27 @@ def test_the_address_is_always_at_one_gateway_that_answers(pair):
     checks = pair.folder / first
 
     (checks / "door").touch()
-    assert pair.moved(second, "nginx gives no answer") < 10
+    assert pair.moved(second, "nginx gives no answer") < 30
     (checks / "door").unlink()
     pair.moved(first, "nginx is back")
 
     (checks / "alive").touch()
-    assert pair.moved(second, "no engine to be had") < 10
+    assert pair.moved(second, "no engine to be had") < 30
     (pair.folder / second / "alive").touch()
-    assert wait_for(lambda: pair.owners() == [first], 20, 0.1), "where nobody has one, somebody says so"
+    assert wait_for(lambda: pair.owners() == [first], 60, 0.1), "where nobody has one, somebody says so"
     (checks / "alive").unlink()
     (pair.folder / second / "alive").unlink()
     assert not wait_for(lambda: pair.owners() != [first], 4, 0.2)
 
     ip("-n", HUB, "link", "set", "port0", "down")
     began = time.monotonic()
-    assert wait_for(lambda: pair.answers() == second, 20, 0.05), pair.logs()
+    assert wait_for(lambda: pair.answers() == second, 60, 0.05), pair.logs()
     print(f"a gateway is gone: {VIRTUAL} answers after {time.monotonic() - began:.1f} s")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     ip("-n", HUB, "link", "set", "port0", "up")
     pair.moved(first, "it is back")
 
     pair.running[first].kill()
     pair.running[first].wait()
     subprocess.run(["pkill", "-KILL", "-F", str(checks / "vrrp")], check=False)
-    assert wait_for(lambda: second in pair.owners(), 10, 0.1), "its keepalived alone is gone"
+    assert wait_for(lambda: second in pair.owners(), 60, 0.1), "its keepalived alone is gone"

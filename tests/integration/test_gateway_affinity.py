@@ -110,12 +110,12 @@ def test_where_all_are_gone_the_answer_is_503_with_when_to_come_again(house):
     names = [f"tiny-{engine.server_port}" for engine in house.engines]
     house.balancer.say(names, True)
     house.nginx("-s", "reload")
-    assert wait_for(lambda: house.ask(key=KEY, body=chat()).status == 503, 10, 0.2)
+    assert wait_for(lambda: house.ask(key=KEY, body=chat()).status == 503, 60, 0.2)
     full = house.ask(key=KEY, body=chat())
     assert full.error["code"] == "service_unavailable" and int(full.headers["Retry-After"]) > 0
     house.balancer.say(names, False)
     house.nginx("-s", "reload")
-    assert wait_for(lambda: house.ask(key=KEY, body=chat()).status == 200, 10, 0.2)
+    assert wait_for(lambda: house.ask(key=KEY, body=chat()).status == 200, 60, 0.2)
 
 
 def test_a_drained_engine_gives_its_sessions_to_others_and_gets_them_back(house):

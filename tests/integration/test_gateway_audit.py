@@ -43,7 +43,7 @@ def test_a_full_disk_under_the_audit_log(house):
     if not house.required:
         assert not wait_for(lambda: house.ask(key=KEY, body=CHAT).status != 200, 4, 0.5)
         return
-    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 503, 10, 0.2)
+    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 503, 60, 0.2)
     asked = len(house.engine.seen)
     answer = house.ask(key=KEY, body=CHAT)
     assert answer.error["code"] == "audit_unavailable" and int(answer.headers["Retry-After"]) > 0
@@ -53,11 +53,11 @@ def test_a_full_disk_under_the_audit_log(house):
     (house.folder / "log/audit.room").unlink(missing_ok=True)
     house.write()
     house.nginx("-s", "reload")
-    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 200, 10, 0.2), "who takes the wish back is served again"
+    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 200, 60, 0.2), "who takes the wish back is served again"
     house.variables["gateway_audit_required"] = True
     house.write()
     house.nginx("-s", "reload")
-    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 503, 10, 0.2)
+    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 503, 60, 0.2)
     (house.folder / "log/ballast").unlink()
-    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 200, 10, 0.2)
+    assert wait_for(lambda: house.ask(key=KEY, body=CHAT).status == 200, 60, 0.2)
     assert "cannot grow, nothing is served" in house.errors() and "can grow again" in house.errors()

@@ -65,7 +65,7 @@ class House:
             self.program = subprocess.Popen(
                 [PYTHON, "-I", ROOT / "plugins/module_utils/_agent_login.py", f"--config={self.folder}/login.json",
                  f"--password-file={self.folder}/password", f"--socket={self.socket}"], stdout=log, stderr=log, cwd="/")
-        assert wait_for(lambda: self.socket.exists() or self.program.poll() is not None, 20, 0.05)
+        assert wait_for(lambda: self.socket.exists() or self.program.poll() is not None, 60, 0.05)
         assert self.program.poll() is None, (self.folder / "login.log").read_text()
 
     def stop(self):

@@ -227,7 +227,7 @@ def test_the_count_survives_a_reload_and_a_restart(house):
     time.sleep(6)
     pid = int((house.root / "pid").read_text())
     house.nginx("-s", "stop")
-    assert wait_for(lambda: not Path(f"/proc/{pid}").exists(), 15, 0.02)
+    assert wait_for(lambda: not Path(f"/proc/{pid}").exists(), 60, 0.02)
     house.nginx()
     assert house.tokens() == counted
     assert house.ask(key=KEYS["day"], body=chat()).status == 429, "the quota, too"

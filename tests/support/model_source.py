@@ -62,7 +62,7 @@ class Handler(SimpleHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"w" * 1000)
             self.wfile.flush()
-            self.server.release.wait(20)
+            self.server.release.wait(60)
         elif self.headers.get("Range") and self.server.ranged:
             self.part(*re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"]).groups())
         else:

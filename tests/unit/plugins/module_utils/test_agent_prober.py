@@ -125,10 +125,10 @@ def test_a_hang_behind_a_healthy_health_is_found_and_a_token_ends_it(house, engi
     thread.start()
     try:
         engines[0].mode = "hung"
-        assert wait_for(lambda: house.down() == ["tiny-blue-0"], 15, 0.02), house.lines
+        assert wait_for(lambda: house.down() == ["tiny-blue-0"], 60, 0.02), house.lines
         engines[0].mode = "well"
         engines[0].open.set()
-        assert wait_for(lambda: house.down() == [], 15, 0.02), house.lines
+        assert wait_for(lambda: house.down() == [], 60, 0.02), house.lines
         assert house.reloads == 3, "once at first, once for each change"
         house.balancer.say(["tiny-blue-1"], True)
         asked = len(engines[1].seen)

@@ -152,7 +152,7 @@ def test_a_source_that_stalls_is_given_up_after_the_timeout(tmp_path, fetch, mod
     slow.stalled.add("/model-00001.safetensors")
     began = time.monotonic()
     result = fetch(slow.url, write_source(tmp_path / "good").as_uri(), timeout=1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30, "the server would be silent for ever"
     assert [row["path"] for row in result["rejected"]] == ["model-00001.safetensors"]
     assert published(model) == FILES
 

@@ -58,7 +58,7 @@ def test_a_process_that_runs_from_a_release_uses_it(host):
     shutil.copy(shutil.which("sleep"), sleep)
     with subprocess.Popen([sleep, "60"]) as process:
         try:
-            assert wait_for(lambda: seen(host)["1.0"]["used_by"] == [f"process {process.pid}"], 5, 0.05)  # it has just begun
+            assert wait_for(lambda: seen(host)["1.0"]["used_by"] == [f"process {process.pid}"], 60, 0.05)  # it has just begun
             assert seen(host)["2.0"]["used_by"] == []
         finally:
             process.kill()
