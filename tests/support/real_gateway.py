@@ -42,18 +42,22 @@ class Answer:
 
 
 class Gateway:
-    """engines: {deployment: [port]}; tenants: as idc_llm_secrets has them; variables: the role's, changed."""
+    """engines: {deployment: [port]}; tenants: as idc_llm_secrets has them; variables: the role's, changed.
 
-    def __init__(self, folder: Path, engines, tenants, engine_key="", client_ca=None, **variables):
-        self.folder, self.root, self.tenants = folder, folder / "nginx", tenants
+    inside: words before those of nginx, as ip netns exec NAME; there it listens on all addresses, at ``port``; at: of engines.
+    """
+
+    def __init__(self, folder: Path, engines, tenants, engine_key="", client_ca=None, *, inside=(), port=0, at="127.0.0.1",
+                 **variables):
+        self.folder, self.root, self.tenants, self.inside = folder, folder / "nginx", tenants, inside
         for name in ("nginx/idc_llm/engines", "lib", "log", "states", "nginx/t", "meter"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        self.ports = {"gateway": free_port(), "nginx": free_port()}
+        self.ports = {"gateway": port or free_port(), "nginx": free_port()}
         self.plan = {
             "ports": self.ports, "hosts": {"localhost": {"address": "127.0.0.1"}},
             "engines": [{"deployment": name, "config": {"max-model-len": 4096}} for name in engines],
             "gateway": {"upstreams": [{"deployment": name, "servers": [
-                {"engine": f"{name}-{port}", "address": "127.0.0.1", "port": port, "weight": 1} for port in ports]}
+                {"engine": f"{name}-{port}", "address": at, "port": port, "weight": 1} for port in ports]}
                 for name, ports in engines.items()]}}
         self.variables = {"gateway_engine_key": engine_key, "gateway_client_ca": str(client_ca or ""), **variables}
         if client_ca:
@@ -87,9 +91,10 @@ class Gateway:
             (self.root / name).rename(self.root / "idc_llm" / name)
         conf = self.root / "nginx.conf"
         text = conf.read_text()
+        listen = f"{'0.0.0.0' if self.inside else '127.0.0.1'}:{self.ports['gateway']}"
         for here, there in (("/run/nginx.pid", f"{self.root}/pid"), ("/var/log/nginx", f"{self.folder}/log"),
                             ("load_module modules/", "load_module /usr/lib/nginx/modules/"), ("user www-data;", "user root;"),
-                            (f"listen {self.ports['gateway']}", f"listen 127.0.0.1:{self.ports['gateway']}")):
+                            (f"listen {self.ports['gateway']}", f"listen {listen}")):
             assert here in text, here
             text = text.replace(here, there)
         places = " ".join(f"{kind}_temp_path {self.root}/t;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -97,8 +102,8 @@ class Gateway:
         self.balancer.apply()
 
     def nginx(self, *words):
-        done = subprocess.run([NGINX, "-p", self.root, "-c", "nginx.conf", *words], text=True, check=False, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT)
+        done = subprocess.run([*self.inside, NGINX, "-p", self.root, "-c", "nginx.conf", *words], text=True, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert done.returncode == 0, done.stdout
 
     def check_configuration(self):
