@@ -986,4 +986,9 @@ CATALOGUE: dict[str, Entry] = {
                 "Describe it in gateway_login, or take it out of their require."),
         zh=Text("以下租户要求的登录方式（{missing}）未在 gateway_login 中说明：{tenants}。", "无法判断谁属于这些租户。",
                 "请在 gateway_login 中说明，或从其 require 中去掉该方式。")),
+    "IDC-GW-010": Entry(
+        en=Text("gateway_login.ldap.bind_dn is {account}, and idc_llm_secrets.login_password is empty.", "The directory would refuse every search.",
+                "Put the account's password into idc_llm_secrets.login_password, or take bind_dn away where anybody may search."),
+        zh=Text("gateway_login.ldap.bind_dn 为 {account}，但 idc_llm_secrets.login_password 为空。", "目录会拒绝所有查询。",
+                "请在 idc_llm_secrets.login_password 中填写该账户的密码；若目录允许匿名查询，请去掉 bind_dn。")),
 }

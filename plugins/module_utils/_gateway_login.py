@@ -55,7 +55,7 @@ WAYS: dict[str, dict[str, Check]] = {
         "timeout_s": WAIT,
     },
     "oidc": {
-        "issuer": (None, _https, "the issuer's address, https://…, as it stands in its tokens"),
+        "issuer": (None, _something, "who issues the tokens, as it stands in them"),
         "audience": (None, _something, "the name under which the issuer knows this service"),
         "jwks_uri": ("", lambda value: value == "" or _https(value),
                      "the https:// address of the issuer's keys, or nothing for what it says itself"),
@@ -82,6 +82,9 @@ def parse_login(raw: Any, tenants: Mapping[str, Any], folder: str) -> dict[str, 
         if way not in LOGINS:
             raise IdcError("IDC-INV-006", name=f"{place}.{way}", nearest=nearest(str(way), LOGINS))
         ways[way] = _parse_way(f"{place}.{way}", entry, WAYS[way])
+        if way == "oidc" and not ways[way]["jwks_uri"] and not _https(ways[way]["issuer"]):
+            raise IdcError("IDC-INV-007", name=f"{place}.oidc.issuer", observed=repr(ways[way]["issuer"]),
+                           wanted="an https:// address, or jwks_uri beside it")
         if ways[way]["ca"]:
             ways[way]["ca"] = f"{folder}/login_{way}_ca.pem"
     return {**ways, "tenants": rows, "believed_s": BELIEVED_S} if ways else {}
@@ -95,7 +98,7 @@ def _parse_way(place: str, entry: Any, known: Mapping[str, Check]) -> dict[str, 
             raise IdcError("IDC-INV-006", name=f"{place}.{name}", nearest=nearest(str(name), known))
     found = {}
     for name, (default, good, words) in known.items():
-        value = entry.get(name, default)
+        value = default if entry.get(name) is None else entry[name]
         if not good(value):
             observed = "nothing" if value is None else repr(value)
             raise IdcError("IDC-INV-007", name=f"{place}.{name}", observed=observed, wanted=words)

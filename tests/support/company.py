@@ -134,6 +134,8 @@ class Issuer:
         self.keys: dict[str, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey] = {
             "rsa": rsa.generate_private_key(65537, 2048), "ec": ec.generate_private_key(ec.SECP256R1())}
         self.asked: list[str] = []
+        self.more: list[object] = []  # that stand in the key set, too
+        self.says = self.moved = ""  # who it says it is; where its keys have moved
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -142,9 +144,12 @@ class Issuer:
 
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
-                body = json.dumps({"/.well-known/openid-configuration": {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys"},
-                                   "/keys": {"keys": issuer.published()}}.get(self.path, {})).encode()
-                self.send_response(200)
+                about = {"issuer": issuer.says or issuer.url, "jwks_uri": f"{issuer.url}/keys"}
+                body = json.dumps({"/.well-known/openid-configuration": about,
+                                   "/keys": {"keys": [*issuer.more, *issuer.published()]}}.get(self.path, {})).encode()
+                self.send_response(302 if issuer.moved else 200)
+                if issuer.moved:
+                    self.send_header("Location", issuer.moved + self.path)
                 self.end_headers()
                 self.wfile.write(body)
 

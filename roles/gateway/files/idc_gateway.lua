@@ -9,6 +9,7 @@ local meter = require("idc_meter")
 local M = {}
 local ROOM = ("\n"):rep(256 * 1024) -- what the disk of the audit log must still take
 local LOOK_S = 2
+local LOGINS = 16 -- questions to the login that one address may have open
 local PREFIX = 2048 -- bytes of a body by which an engine is chosen
 local watching -- whether this configuration wants each request on record; what one before it left in the shared memory says nothing
 local login -- asks who somebody is that shows no key; nothing where the site has no such login
@@ -137,23 +138,47 @@ local function choose(tenant)
   return refuse(404, "model_not_found", "The model `" .. shown .. "` does not exist. This key may use: " .. list .. ".")
 end
 
+-- identify(KNOWN): the tenant of who shows the company's login; known: who the key says it is, or "".
+local function identify(known)
+  local var = ngx.var
+  local authorization, token = var.http_authorization, var.http_x_identity_token
+  if known == "" and not authorization then
+    return refuse(401, "invalid_api_key", "No API key or login was given.", "authentication_error")
+  end
+  local address = "login " .. var.remote_addr
+  local found
+  if (ngx.shared.idc_tokens:incr(address, 1, 0, 60) or 0) > LOGINS then
+    found = { status = 429, code = "rate_limit_exceeded", message = "Too many logins at once from this address.", retry = 1, user = "" }
+  elseif login then
+    found = login.who(authorization, token, known)
+  else -- a configuration that knows no login, and a tenant that must show one
+    found = { status = 503, code = "login_unavailable", message = "There is no login to ask.", user = "" }
+  end
+  ngx.shared.idc_tokens:incr(address, -1, 0, 60)
+  var.idc_user = found.user
+  local tenant = rights.tenants[found.tenant or ""]
+  if tenant then
+    var.idc_by_login = found.tenant
+    return tenant
+  end
+  if found.tenant then -- the login knows a tenant that this configuration does not, or not any more
+    found = { status = 503, code = "login_unavailable", message = "This service is being changed. Please try again." }
+  end
+  if found.status == 429 then
+    ngx.header["Retry-After"] = found.retry
+  end
+  return refuse(found.status, found.code, found.message, found.status == 503 and "server_error" or "authentication_error")
+end
+
 -- admit(): the tenant, if it shows what it must; or the request is over.
 local function admit()
   local var = ngx.var
   if watching and ngx.shared.idc_tokens:get("audit") then
-    ngx.header["Retry-After"] = LOOK_S * 15
     return refuse(503, "audit_unavailable", "No request can be put on record now. Please try again.", "server_error")
   end
-  local name = var.idc_tenant
-  local tenant = rights.tenants[name]
-  if login and (not tenant or tenant.login) then
-    local found = login.who(var.http_authorization, var.http_x_identity_token, name)
-    if not found.tenant then
-      ngx.header["Retry-After"] = found.retry > 0 and found.retry or nil
-      return refuse(found.status, found.code, found.message, found.status == 503 and "server_error" or "authentication_error")
-    end
-    var.idc_by_login, var.idc_user = found.tenant, found.user
-    tenant = rights.tenants[found.tenant]
+  local tenant = rights.tenants[var.idc_tenant]
+  if not tenant or tenant.login then
+    tenant = identify(tenant and var.idc_tenant or "")
   end
   local wanted = tenant.certificates
   if wanted and not (var.ssl_client_verify == "SUCCESS" and wanted[var.ssl_client_s_dn]) then

@@ -7,7 +7,7 @@ local cjson = require("cjson.safe")
 local M = {}
 local CONNECT_MS, ANSWER_MS = 2000, 30000 -- a directory of several servers may need a while to say no
 local UNAVAILABLE = { status = 503, code = "login_unavailable", message = "The login cannot be asked now. Please try again.",
-  retry = 5 }
+  user = "" }
 local socket
 
 -- load PATH: of the Unix socket.
@@ -15,7 +15,7 @@ function M.load(path)
   socket = "unix:" .. path
 end
 
--- who(AUTHORIZATION, TOKEN, TENANT): {tenant, user}, or {status, code, message, retry}. tenant: who a key says it is, or "".
+-- who(AUTHORIZATION, TOKEN, TENANT): {tenant, user}, or {status, code, message, retry, user}. tenant: who a key says it is, or "".
 function M.who(authorization, token, tenant)
   local link = ngx.socket.tcp()
   link:settimeouts(CONNECT_MS, CONNECT_MS, ANSWER_MS)

@@ -20,6 +20,9 @@ def test_what_is_left_out_is_there_and_the_cas_stand_on_the_gateway():
     found = parse_login({"ldap": {**LDAP, "ca": "files/ca.pem"}, "oidc": OIDC}, TENANTS, "/etc/x")
     assert found["ldap"]["filter"] == "(uid={user})" and found["ldap"]["uris"] == LDAP["uris"]
     assert (found["ldap"]["ca"], found["oidc"]["ca"]) == ("/etc/x/login_ldap_ca.pem", "")
+    assert parse_login({"ldap": {**LDAP, "filter": None}, "oidc": OIDC}, TENANTS, "/etc/x")["ldap"]["filter"] == "(uid={user})"
+    adfs = {"issuer": "http://adfs.bank.example/adfs/services/trust", "audience": "llm", "jwks_uri": "https://adfs.bank.example/keys"}
+    assert parse_login({"ldap": LDAP, "oidc": adfs}, TENANTS, "/etc/x")["oidc"]["issuer"] == adfs["issuer"]
     assert found["oidc"]["groups_claim"] == "groups" and found["believed_s"] == 60
     assert found["tenants"] == [
         {"name": "staff", "by": "ldap", "groups": ["cn=llm"], "acr": [], "amr": [], "keyed": False},
@@ -44,7 +47,8 @@ def test_what_is_no_login_is_named(login, said):
     ("ldap", "uri", "x", "uris"), ("ldap", "uris", None, "ldap.uris"), ("ldap", "uris", ["ldap://dc1"], "in the clear"),
     ("ldap", "uris", "ldaps://dc1", "ldap.uris"), ("ldap", "base", " ", "ldap.base"), ("ldap", "filter", "(uid=*)", "with {user}"),
     ("ldap", "filter", "uid={user}", "with {user}"), ("ldap", "group_filter", "((member={dn})", "group_filter"),
-    ("ldap", "timeout_s", 0, "timeout_s"), ("ldap", "timeout_s", True, "timeout_s"), ("oidc", "issuer", "http://x", "oidc.issuer"),
+    ("ldap", "timeout_s", 0, "timeout_s"), ("ldap", "timeout_s", True, "timeout_s"),
+    ("oidc", "issuer", "http://x", "jwks_uri beside it"),
     ("oidc", "audience", None, "oidc.audience is nothing"), ("oidc", "jwks_uri", "file:///etc", "jwks_uri"),
 ])
 def test_a_wrong_value_is_named(way, name, value, said):
