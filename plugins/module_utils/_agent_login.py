@@ -51,7 +51,7 @@ else:  # a program on a host, with what it needs beside it: python3 -I leaves th
 
 WRONG, WRONG_S = 3, 900.0  # fewer than the five to ten in ten to thirty minutes at which directories shut a user out
 MOST_KEPT = 10_000
-IN_HAND, STUCK_S = 256, 60.0  # questions at once; no question takes so long
+IN_HAND, WAIT_S, STUCK_S = 256, 25.0, 90.0  # questions at once; to wait for another one's answer; no question takes so long
 LONGEST = 1 << 16  # bytes of a question
 ANYBODY = "*"
 
@@ -107,10 +107,11 @@ class Memory:
 
     def take(self, dn: str, password: str) -> None:
         """A turn to try this password at the directory; one that is being tried is waited for. Raises Refused where it was wrong,
-        or where too many were."""
+        where too many were, or where nobody said for a long time."""
         mark = self._mark(dn, password)
         with self._told:
-            self._told.wait_for(lambda: mark not in self._trying, STUCK_S)
+            if not self._told.wait_for(lambda: mark not in self._trying, WAIT_S):
+                raise unavailable("The directory")
             now = self._now()
             if self._right.get(dn) == mark:
                 return
@@ -131,6 +132,9 @@ class Memory:
             self._told.notify_all()
             if person or not known:
                 self._tried.get(dn, {}).pop(mark, None)
+            elif self._right.get(dn) == mark:  # it was changed; who goes on with the old one must not lock the user out
+                del self._right[dn]
+                self._keep(self._tried, dn, {**self._tried.get(dn, {}), mark: self._now()})
             if person:
                 self._keep(self._right, dn, mark)
                 self._keep(self._good, self._mark(user, password), (self._now() + self._for, person))

@@ -90,7 +90,10 @@ def test_so_many_wrong_passwords_are_tried_and_no_more():
     assert (caught.value.answer["status"], caught.value.answer["retry"]) == (429, login.WRONG_S - 20)
     memory.take("cn=a", "good")  # who was right before is heard
     memory.take("cn=b", "another")
-    now[0] = 10 + login.WRONG_S
+    memory.give("cn=a", "good", "a", None)
+    with pytest.raises(Refused, match="password is wrong"):
+        memory.take("cn=a", "good")  # it was changed meanwhile
+    now[0] = 100 + login.WRONG_S
     memory.take("cn=a", "another")
 
 
