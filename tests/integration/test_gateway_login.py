@@ -85,9 +85,9 @@ class House:
         beside.rename(self.folder / "login.json")
         return before
 
-    def login(self, user, password, path="/v1/chat/completions", body=CHAT):
+    def login(self, user, password, path="/v1/chat/completions"):
         shown = base64.b64encode(f"{user}:{password}".encode()).decode()
-        return self.gateway.ask(path, body=body, Authorization=f"Basic {shown}")
+        return self.gateway.ask(path, body=None if path == "/v1/models" else CHAT, Authorization=f"Basic {shown}")
 
     def close(self):
         self.gateway.close()
@@ -111,7 +111,7 @@ def test_a_member_of_the_group_is_its_tenant_and_is_on_record(house):
     line = house.gateway.line(answer)
     assert (line["tenant"], line["user"], line["deployment"], line["key"]) == ("research", "alice", "tiny", "")
     assert line["completion_tokens"] and house.gateway.tokens()["research", "tiny", "completion"] > 0
-    models = house.login("alice", PASSWORDS["alice"], "/v1/models", None)
+    models = house.login("alice", PASSWORDS["alice"], "/v1/models")
     assert [row["id"] for row in json.loads(models.body)["data"]] == ["tiny"]
     seen = house.engine.seen[asked]["headers"]
     assert seen["Authorization"] == f"Bearer {ENGINE_KEY}", "the password goes no further"
@@ -178,7 +178,7 @@ def test_one_address_holds_so_many_questions_and_no_more(house):
     house.program.send_signal(signal.SIGSTOP)
     waking = threading.Timer(3, house.program.send_signal, [signal.SIGCONT])
     waking.start()
-    said = together(24, lambda number: house.login("grace", PASSWORDS["grace"], "/v1/models", None))
+    said = together(24, lambda number: house.login("grace", PASSWORDS["grace"], "/v1/models"))
     waking.join()
     assert Counter(answer.status for answer in said) == {200: 16, 429: 8}
     assert {answer.headers["Retry-After"] for answer in said if answer.status == 429} == {"1"}
