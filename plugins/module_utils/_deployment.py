@@ -73,6 +73,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return close[0] if close else ", ".join(known)
 
 
+def mapping_errors(value: Any, name: str, known: Iterable[str]) -> list[IdcError]:
+    """What is wrong with the form of a value of the inventory that is nothing or a mapping with these names."""
+    known = list(known)
+    if value is None:
+        return []
+    if not isinstance(value, Mapping):
+        return [IdcError("IDC-INV-007", name=name, observed=type(value).__name__, wanted="a mapping")]
+    return [IdcError("IDC-INV-006", name=f"{name}.{key}", nearest=nearest(str(key), known))
+            for key in value if key not in known]
+
+
 def parse_deployment(raw: Any, position: int) -> Deployment:
     """Check one entry and give its typed form. position: its place in the list, from 1, for entries without a name.
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
-from ansible_collections.idc.llm.plugins.module_utils._deployment import nearest
+from ansible_collections.idc.llm.plugins.module_utils._deployment import mapping_errors, nearest
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._plan_view import aligned
 
@@ -103,17 +103,13 @@ def _texts(value: Any) -> bool:
 def affinities(raw: Any, deployments: Sequence[str]) -> dict[str, dict[str, Any]]:
     """{deployment: by, at_once, and with by=header the name of nginx's variable} of gateway_affinity, checked. Raises IdcError."""
     place = "gateway_affinity"
-    if not isinstance(raw, Mapping):
-        raise IdcError("IDC-INV-007", name=place, observed=type(raw).__name__, wanted="a mapping")
+    for error in mapping_errors(raw, place, deployments):
+        raise error
     found = {}
-    for deployment, entry in raw.items():
-        if deployment not in deployments:
-            raise IdcError("IDC-INV-006", name=f"{place}.{deployment}", nearest=nearest(str(deployment), deployments))
-        if not isinstance(entry, Mapping):
-            raise IdcError("IDC-INV-007", name=f"{place}.{deployment}", observed=type(entry).__name__, wanted="a mapping")
-        for name in entry:
-            if name not in AFFINITY:
-                raise IdcError("IDC-INV-006", name=f"{place}.{deployment}.{name}", nearest=nearest(str(name), AFFINITY))
+    for deployment, entry in (raw or {}).items():
+        for error in mapping_errors(entry, f"{place}.{deployment}", AFFINITY):
+            raise error
+        entry = entry or {}
         by, most = entry.get("by"), entry.get("at_once")
         header = str(entry.get("header", "X-Session-Id"))
         if by not in ("header", "prefix"):

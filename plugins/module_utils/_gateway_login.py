@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Mapping, Sequence
 
-from ansible_collections.idc.llm.plugins.module_utils._deployment import nearest
+from ansible_collections.idc.llm.plugins.module_utils._deployment import mapping_errors
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._gateway import LOGINS, by_login
 
@@ -71,16 +71,14 @@ def parse_login(raw: Any, tenants: Mapping[str, Any], folder: str) -> dict[str, 
     """The program's settings, {} where there is no login. raw: ``gateway_login``; folder: where CAs stand on the gateway.
     Raises IdcError."""
     place = "gateway_login"
-    if not isinstance(raw, Mapping):
-        raise IdcError("IDC-INV-007", name=place, observed=type(raw).__name__, wanted="a mapping with ldap, oidc or both")
-    rows = by_login(tenants)
+    for error in mapping_errors(raw, place, LOGINS):
+        raise error
+    rows, raw = by_login(tenants), raw or {}
     missing = sorted({row["by"] for row in rows} - set(raw))
     if missing:
         raise IdcError("IDC-GW-009", tenants=[row["name"] for row in rows if row["by"] in missing], missing=", ".join(missing))
     ways: dict[str, Any] = {}
     for way, entry in raw.items():
-        if way not in LOGINS:
-            raise IdcError("IDC-INV-006", name=f"{place}.{way}", nearest=nearest(str(way), LOGINS))
         ways[way] = _parse_way(f"{place}.{way}", entry, WAYS[way])
         if way == "oidc" and not ways[way]["jwks_uri"] and not _https(ways[way]["issuer"]):
             raise IdcError("IDC-INV-007", name=f"{place}.oidc.issuer", observed=repr(ways[way]["issuer"]),
@@ -91,14 +89,12 @@ def parse_login(raw: Any, tenants: Mapping[str, Any], folder: str) -> dict[str, 
 
 
 def _parse_way(place: str, entry: Any, known: Mapping[str, Check]) -> dict[str, Any]:
-    if not isinstance(entry, Mapping):
-        raise IdcError("IDC-INV-007", name=place, observed=type(entry).__name__, wanted="a mapping")
-    for name in entry:
-        if name not in known:
-            raise IdcError("IDC-INV-006", name=f"{place}.{name}", nearest=nearest(str(name), known))
+    for error in mapping_errors(entry, place, known):
+        raise error
     found = {}
     for name, (default, good, words) in known.items():
-        value = default if entry.get(name) is None else entry[name]
+        given = (entry or {}).get(name)
+        value = default if given is None else given
         if not good(value):
             observed = "nothing" if value is None else repr(value)
             raise IdcError("IDC-INV-007", name=f"{place}.{name}", observed=observed, wanted=words)

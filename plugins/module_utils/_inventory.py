@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Sequence
 
-from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment, nearest, parse_deployment
+from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment, mapping_errors, nearest, parse_deployment
 from ansible_collections.idc.llm.plugins.module_utils._errors import LANGUAGES, IdcError
 from ansible_collections.idc.llm.plugins.module_utils._gateway import parse_access, parse_limits
 from ansible_collections.idc.llm.plugins.module_utils._model_store import MANIFEST, revision_path
@@ -58,8 +58,8 @@ def inventory_errors(site: Site, need_secrets: bool = True) -> list[IdcError]:
     lang = site.variables.get("idc_llm_lang", "en")
     if lang not in LANGUAGES:
         errors.append(IdcError("IDC-INV-007", name="idc_llm_lang", observed=lang, wanted=" | ".join(LANGUAGES)))
-    errors += _mapping_errors(site.variables.get("idc_llm_sources"), "idc_llm_sources", SOURCES)
-    errors += _mapping_errors(site.variables.get("idc_llm_ports"), "idc_llm_ports", tuple(PORTS))
+    errors += mapping_errors(site.variables.get("idc_llm_sources"), "idc_llm_sources", SOURCES)
+    errors += mapping_errors(site.variables.get("idc_llm_ports"), "idc_llm_ports", tuple(PORTS))
     errors += _group_errors(site)
     if need_secrets and site.variables.get("idc_llm_plan_profile") is not None:
         errors.append(IdcError("IDC-INV-020", observed=site.variables["idc_llm_plan_profile"]))
@@ -69,15 +69,6 @@ def inventory_errors(site: Site, need_secrets: bool = True) -> list[IdcError]:
     if secrets is not None or need_secrets:
         errors += _secret_errors(secrets, [d.name for d in deployments])
     return errors
-
-
-def _mapping_errors(value: Any, name: str, known: Sequence[str]) -> list[IdcError]:
-    if value is None:
-        return []
-    if not isinstance(value, Mapping):
-        return [IdcError("IDC-INV-007", name=name, observed=type(value).__name__, wanted="a mapping")]
-    return [IdcError("IDC-INV-006", name=f"{name}.{key}", nearest=nearest(str(key), known))
-            for key in value if key not in known]
 
 
 def _group_errors(site: Site) -> list[IdcError]:
@@ -121,7 +112,7 @@ def _secret_errors(secrets: Any, deployments: Sequence[str]) -> list[IdcError]:
     """Keys are reported by tenant and length, never by value."""
     if not isinstance(secrets, Mapping):
         return [IdcError("IDC-INV-013")]
-    errors = _mapping_errors(secrets, "idc_llm_secrets", SECRETS)
+    errors = mapping_errors(secrets, "idc_llm_secrets", SECRETS)
     tenants = secrets.get("tenants")
     if not isinstance(tenants, Mapping) or not tenants:
         return [*errors, IdcError("IDC-INV-014")]
@@ -131,7 +122,7 @@ def _secret_errors(secrets: Any, deployments: Sequence[str]) -> list[IdcError]:
             errors.append(IdcError("IDC-INV-007", name=f"idc_llm_secrets.tenants.{tenant}",
                                    observed=type(entry).__name__, wanted="a mapping with keys: [...]"))
             continue
-        errors += _mapping_errors(entry, f"idc_llm_secrets.tenants.{tenant}", TENANT)
+        errors += mapping_errors(entry, f"idc_llm_secrets.tenants.{tenant}", TENANT)
         try:
             required = parse_access(str(tenant), entry)
             parse_limits(str(tenant), entry.get("limits"), deployments)

@@ -32,11 +32,11 @@ from pathlib import Path
 from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import Balancer
 from ansible_collections.idc.llm.plugins.module_utils._agent_prober import Prober, Settings
 
-from tests.support.gateway_pair import HUB, NAMES, PORT, VIRTUAL, Pair, ip
+from tests.support.gateway_pair import HERE, HUB, NAMES, PORT, VIRTUAL, Pair, ip
 from tests.support.real_gateway import Gateway, free_port
 from tests.support.waiting import wait_for
 
-HERE, KEY, CALLERS, TOKENS, TOKEN_S, MOVES_S = "192.0.2.50", secrets.token_hex(24), 12, 20, 0.05, 10.0
+KEY, CALLERS, TOKENS, TOKEN_S, MOVES_S = secrets.token_hex(24), 12, 20, 0.05, 10.0
 
 
 class Engine(BaseHTTPRequestHandler):

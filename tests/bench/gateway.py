@@ -169,6 +169,8 @@ def main() -> int:
                     "by model": Gateway(folder / "two", {"tiny": [port], "other": [port]}, two)}
         first, uncounted = gateways["one deployment"], gateways["tokens uncounted"]
         conf = uncounted.root / "nginx.conf"
+        if COUNT not in conf.read_text():
+            raise SystemExit("gateway: the role's configuration no longer counts tokens by the lines that are taken out here")
         conf.write_text(conf.read_text().replace(COUNT, ""))
         uncounted.nginx("-s", "reload")
         bare = free_port()

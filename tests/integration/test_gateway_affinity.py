@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ import pytest
 from tests.support.openai_server import KEY as ENGINE_KEY
 from tests.support.openai_server import serve
 from tests.support.real_gateway import Gateway
-from tests.support.waiting import wait_for
+from tests.support.waiting import together, wait_for
 
 KEY = secrets.token_hex(24)
 AFFINITY = {"tiny": {"by": "header", "header": "X-Chat", "at_once": 2}, "long": {"by": "prefix", "at_once": 8}}
@@ -69,14 +68,7 @@ def test_the_beginning_of_the_body_chooses_and_its_end_does_not(house):
 
 
 def at_once(house, count):
-    answers = []
-    threads = [threading.Thread(target=lambda: answers.append(house.ask(key=KEY, body=chat(), **{"X-Chat": "busy"})))
-               for _number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
+    return together(count, lambda _number: house.ask(key=KEY, body=chat(), **{"X-Chat": "busy"}))
 
 
 def test_more_than_an_engine_may_have_go_to_the_next_and_then_to_the_one_with_the_fewest(house):

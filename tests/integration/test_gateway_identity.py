@@ -16,8 +16,8 @@ import pytest
 from ansible_collections.idc.llm.plugins.module_utils._gateway_login import parse_login
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support.company import BASE, Directory, Issuer, certificate
-from tests.support.real_gateway import free_port
+from tests.support.company import BASE, Directory, Issuer
+from tests.support.real_gateway import certificate, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = "/usr/bin/python3"  # the distribution's, as on a gateway

@@ -23,7 +23,7 @@ from tests.support.company import BASE, Directory, Issuer, b64
 from tests.support.openai_server import KEY as ENGINE_KEY
 from tests.support.openai_server import serve
 from tests.support.real_gateway import Gateway, free_port
-from tests.support.waiting import wait_for
+from tests.support.waiting import together, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = "/usr/bin/python3"  # the distribution's, as on a gateway, with its python-ldap and PyJWT
@@ -156,17 +156,6 @@ def test_wrong_passwords_do_not_lock_anybody_out_of_the_directory(house):
     assert house.login("carol", "guess 0").status == 401, "it is known to be wrong"
     assert house.directory.binds("carol") - before == 3
     assert house.login("carol  ", PASSWORDS["carol"]).status == 200, "the one that was right is tried all the same"
-
-
-def together(count, ask):
-    """Answers of so many at once."""
-    answers = []
-    threads = [threading.Thread(target=lambda number=number: answers.append(ask(number))) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
 
 
 def test_many_guesses_at_once_are_not_more(house):

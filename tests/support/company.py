@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, hmac, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from tests.support.real_gateway import free_port
+from tests.support.real_gateway import certificate, free_port
 from tests.support.waiting import wait_for
 
 BASE = "dc=bank,dc=example"
@@ -47,13 +47,6 @@ overlay memberof
 access to attrs=userPassword by anonymous auth by * none
 access to * by dn.exact="cn=search,{base}" read by * none
 """
-
-
-def certificate(folder: Path) -> None:
-    """server.pem and server.key for localhost; the first is its own CA."""
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                    "-keyout", folder / "server.key", "-out", folder / "server.pem", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
 
 
 class Directory:

@@ -19,6 +19,7 @@ KEEPALIVED = "/usr/sbin/keepalived"
 HUB, NAMES = "idc-hub", ("idc-gw1", "idc-gw2")
 ADDRESSES = dict(zip(NAMES, ("192.0.2.1", "192.0.2.2"), strict=True))
 VIRTUAL, PORT = "192.0.2.100", 8443
+HERE = "192.0.2.50"  # callers and engines
 DOOR = f"""import socket, sys
 door = socket.create_server(("", {PORT}))
 while True:
@@ -42,7 +43,7 @@ class Pair:
         for name in NAMES:
             ip("netns", "add", name)
         ip("-n", HUB, "link", "add", "bridge0", "type", "bridge")
-        ip("-n", HUB, "addr", "add", "192.0.2.50/24", "dev", "bridge0")
+        ip("-n", HUB, "addr", "add", f"{HERE}/24", "dev", "bridge0")
         ip("-n", HUB, "link", "set", "bridge0", "up")
         for number, name in enumerate(NAMES):
             ip("-n", HUB, "link", "add", f"port{number}", "type", "veth", "peer", "name", "eth0", "netns", name)

@@ -30,6 +30,13 @@ def free_port():
         return one.getsockname()[1]
 
 
+def certificate(folder: Path):
+    """server.pem and server.key for localhost; the first is its own CA."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-keyout", folder / "server.key", "-out", folder / "server.pem", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+
+
 class Answer:
     """status, headers, body (text) of a reply, and what JSON says of an error."""
 
@@ -64,9 +71,7 @@ class Gateway:
             shutil.copy(client_ca, self.root / "idc_llm/client_ca.pem")
         for file in ROOT.glob("roles/gateway/files/*.lua"):
             shutil.copy(file, folder / "lib")
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                        "-keyout", self.root / "idc_llm/server.key", "-out", self.root / "idc_llm/server.pem", "-subj",
-                        "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+        certificate(self.root / "idc_llm")
         self.context = ssl.create_default_context(cafile=str(self.root / "idc_llm/server.pem"))
         places = Places(str(self.root / "idc_llm/engines.json"), str(folder / "states"), str(self.root / "idc_llm/engines"),
                         str(folder / "mark"), str(folder / "lock"))
