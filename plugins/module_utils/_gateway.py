@@ -163,11 +163,12 @@ def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]],
     for name, tenant in tenants.items():
         allowed = [one for one in tenant.get("deployments") or deployments if one in deployments]
         limits = tenant.get("limits") or {}
-        under: dict[str, dict[str, str]] = {}
+        under: dict[str, list[Sequence[str]]] = {}
         for deployment in allowed:
             own = (limits.get("deployments") or {}).get(deployment) or {}
-            under[deployment] = {zone.name: name for zone in _zones(limits)}
-            under[deployment].update({zone.name: f"{name} {deployment}" for zone in _zones(own)})
+            keys = {zone.name: name for zone in _zones(limits)}
+            keys.update({zone.name: f"{name} {deployment}" for zone in _zones(own)})
+            under[deployment] = list(keys.items())
         rates = [zone.rate for zone in zones({name: tenant}) if zone.rate]
         rows[name] = {"deployments": allowed, "limits": under, "retry": str(math.ceil(60 / min(rates)) if rates else 1)}
         if limits.get("body_max_kib"):

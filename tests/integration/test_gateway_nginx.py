@@ -177,6 +177,21 @@ def test_what_a_model_says_is_no_usage_object(house):
     assert spent(house, "two", "tiny")["completion"] == before["completion"] + 2
 
 
+@pytest.mark.parametrize(("words", "prompt", "completion"), [
+    ('{"usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":5},"output_tokens":2,"total_tokens":9}}', "7", "2"),
+    ('{ "usage" : {\r\n\t"completion_tokens" : 2 , "prompt_tokens" : 7 } }', "7", "2"),
+    ('{"usage":{"prompt_tokens":7,"completion_tokens":2}} {"usage":null}', "7", "2"),
+    ('{"usage":{"prompt_tokens":99,"completion_tokens":99}} {"usage":{"prompt_tokens":7,"completion_tokens":2}}', "7", "2"),
+    ('{"usage":{"prompt_tokens":7,"completion_tokens":null},"more":{"completion_tokens":99}}', "7", "0"),
+    ('{"usage":{"prompt_tokens":99,"completion_tokens":99', "0", "5"),  # cut off: the events are counted
+])
+def test_the_last_whole_usage_object_counts_however_it_is_written(house, words, prompt, completion):
+    house.engines["tiny"].faults[:] = [f"ends {words}"]
+    line = house.line(house.ask(key=KEYS["one"], body=chat()))
+    house.engines["tiny"].faults[:] = ["well"]
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (prompt, completion)
+
+
 def test_an_error_costs_no_token(house):
     before = spent(house, "one")
     house.engines["tiny"].faults[:] = ["400"]

@@ -110,7 +110,9 @@ class Handler(BaseHTTPRequestHandler):
             if payload.get("return_token_ids") and self.server.gives_ids:
                 event["choices"][0]["token_ids"] = [sum(token.encode())]
             self._event(event)
-        if fault != "no usage":
+        if fault.startswith("ends "):  # with these words instead of a usage object
+            self._raw(fault[len("ends "):].encode())
+        elif fault != "no usage":
             asked = TEMPLATE + len(payload["messages"][0]["content"].split())
             self._event({"choices": [], "usage": {"prompt_tokens": asked, "completion_tokens": len(tokens)}})
         self._leave()

@@ -210,8 +210,8 @@ function M.route()
     var.idc_affinity = session or (affinity.by == "prefix" and ngx.md5(body():sub(1, PREFIX))) or var.request_id
   end
   var.idc_retry = tenant.retry
-  for variable, key in pairs(tenant.limits[name] or {}) do
-    var[variable] = key
+  for _, limit in ipairs(tenant.limits[name]) do
+    var[limit[1]] = limit[2]
   end
 end
 

@@ -83,14 +83,26 @@ function M.bound(tenant, quota)
   quotas[tenant] = quota
 end
 
--- spent(TENANT): nil, or which window is used up, what it holds, and the seconds until the next.
-function M.spent(tenant)
-  for name, most in pairs(quotas[tenant] or {}) do
+local function used(tenant, name, most)
+  if most then
     local key, left = window(tenant, name)
     if (counts:get(key) or 0) >= most then
       return name, most, left
     end
   end
+end
+
+-- spent(TENANT): nil, or which window is used up, what it holds, and the seconds until the next.
+function M.spent(tenant)
+  local quota = quotas[tenant]
+  if not quota then
+    return nil
+  end
+  local name, most, left = used(tenant, "day", quota.day)
+  if not name then
+    name, most, left = used(tenant, "minute", quota.minute)
+  end
+  return name, most, left
 end
 
 -- see(): in the body filter, for each part of an answer.
@@ -117,22 +129,73 @@ function M.see()
   end
 end
 
--- The last usage object of a text, decoded.
-local function usage(text)
-  local from, found = 1, nil
-  while true do
-    local _, at = text:find('"usage"%s*:%s*', from)
-    if not at then
-      break
-    end
-    found = text:match("^%b{}", at + 1) or found
-    from = at + 1
+local function blank(byte)
+  return byte == 32 or byte == 10 or byte == 13 or byte == 9
+end
+
+-- opened(TEXT, AT): where the value after a name starts, past the colon.
+local function opened(text, at)
+  local byte = text:byte(at)
+  while byte == 58 or blank(byte) do
+    at = at + 1
+    byte = text:byte(at)
   end
-  return found and cjson.decode(found)
+  return at, byte
+end
+
+-- whole(TEXT, NAME, FROM, TO): the whole number that stands there under a name, or nil.
+local function whole(text, name, from, to)
+  local _, at = text:find(name, from, true)
+  if not at or at > to then
+    return nil
+  end
+  local digit, value
+  at, digit = opened(text, at + 1)
+  while digit and digit >= 48 and digit <= 57 do
+    value = (value or 0) * 10 + digit - 48
+    at = at + 1
+    digit = text:byte(at)
+  end
+  return value
+end
+
+-- usage(TEXT): tokens of the prompt and of the completion by the last whole usage object of a text, or nil.
+-- By hand and without patterns, pairs or a decoder: LuaJIT compiles none of these, and this runs for every request.
+local function usage(text)
+  local from, to
+  local _, at = text:find('"usage"', 1, true)
+  while at do
+    local start, byte = opened(text, at + 1)
+    if byte == 123 then
+      local last, depth = start, 0
+      repeat
+        if byte == 123 then
+          depth = depth + 1
+        elseif byte == 125 then
+          depth = depth - 1
+        end
+        last = last + 1
+        byte = text:byte(last)
+      until depth == 0 or not byte
+      if depth == 0 then
+        from, to = start, last
+      end
+    end
+    _, at = text:find('"usage"', at + 1, true)
+  end
+  if from then -- the Responses API says input and output
+    return whole(text, '"prompt_tokens"', from, to) or whole(text, '"input_tokens"', from, to) or 0,
+      whole(text, '"completion_tokens"', from, to) or whole(text, '"output_tokens"', from, to) or 0
+  end
 end
 
 local function add(key, count, ttl)
   counts:incr(key, count, 0, ttl or 0)
+end
+
+local function spend(tenant, name, tokens)
+  local key, left, length = window(tenant, name)
+  add(key, tokens, left + length)
 end
 
 -- done(): in the log phase, before the audit line is written.
@@ -146,11 +209,8 @@ function M.done()
   if ngx.status ~= 200 then
     return
   end
-  local found = usage(ctx.before .. ctx.last)
-  local prompt, completion
-  if type(found) == "table" then -- the Responses API says input and output
-    prompt = tonumber(found.prompt_tokens or found.input_tokens) or 0
-    completion = tonumber(found.completion_tokens or found.output_tokens) or 0
+  local prompt, completion = usage(ctx.before .. ctx.last)
+  if prompt then
     var.idc_tokens_from = "usage"
   else
     prompt, completion = 0, math.max(1, ctx.events)
@@ -159,9 +219,14 @@ function M.done()
   var.idc_prompt_tokens, var.idc_completion_tokens = prompt, completion
   add("t|" .. tenant .. "|" .. deployment .. "|prompt", prompt)
   add("t|" .. tenant .. "|" .. deployment .. "|completion", completion)
-  for name in pairs(quotas[tenant] or {}) do
-    local key, left, length = window(tenant, name)
-    add(key, prompt + completion, left + length)
+  local quota = quotas[tenant]
+  if quota then
+    if quota.minute then
+      spend(tenant, "minute", prompt + completion)
+    end
+    if quota.day then
+      spend(tenant, "day", prompt + completion)
+    end
   end
   counts:incr("change", 1, 0)
 end

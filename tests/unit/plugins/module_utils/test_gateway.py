@@ -29,8 +29,8 @@ def test_a_tenants_limit_counts_all_its_deployments_and_a_deployments_its_own():
     limits = {"requests_per_minute": 60, "burst": 0, "deployments": {"v3": {"requests_per_minute": 6, "concurrent_requests": 1}}}
     row = rights({"a": {"limits": limits}}, BOTH)["tenants"]["a"]
     assert row["deployments"] == ["r1", "v3"]
-    assert row["limits"] == {"r1": {"idc_rate_60_0": "a"},
-                             "v3": {"idc_rate_60_0": "a", "idc_rate_6_1": "a v3", "idc_concurrent_1": "a v3"}}
+    assert row["limits"] == {"r1": [("idc_rate_60_0", "a")],
+                             "v3": [("idc_rate_60_0", "a"), ("idc_rate_6_1", "a v3"), ("idc_concurrent_1", "a v3")]}
     assert row["retry"] == "10", "seconds until the slowest rate lets one more through"
 
 
