@@ -37,7 +37,8 @@ def gateway_odd_networks(values: Sequence[Any], hosts: bool = False) -> list[Any
 
 
 def gateway_upstreams(plan: Mapping[str, Any], affinity: Mapping[str, Any], lang: str = "en") -> list[dict[str, Any]]:
-    """The plan's upstreams: deployment, servers, and affinity ("", header or prefix), with which each server has max_conns."""
+    """The plan's upstreams: deployment, servers, and affinity ("", header or prefix), with which each server has max_conns; a
+    canary's have behind, the deployment in whose place it is tried."""
     rows = plan["gateway"]["upstreams"]
     try:
         found = _gateway.affinities(affinity, [row["deployment"] for row in rows])
@@ -46,22 +47,29 @@ def gateway_upstreams(plan: Mapping[str, Any], affinity: Mapping[str, Any], lang
     made = []
     for row in rows:
         own = found.get(row["deployment"])
-        servers = [{**server, "max_conns": own["at_once"]} if own else server for server in row["servers"]]
-        made.append({**row, "servers": servers, "affinity": own["by"] if own else ""})
+        more = {**({"max_conns": own["at_once"]} if own else {}), **({"behind": row["canary"]["of"]} if row.get("canary") else {})}
+        made.append({"deployment": row["deployment"], "servers": [{**server, **more} for server in row["servers"]],
+                     "affinity": own["by"] if own else ""})
     return made
 
 
 def gateway_rights(tenants: Mapping[str, Any], plan: Mapping[str, Any], affinity: Mapping[str, Any]) -> str:
     """What idc_gateway.lua reads, as JSON."""
     contexts = {engine["deployment"]: engine["config"].get("max-model-len") for engine in plan["engines"]}
-    deployments = {upstream["deployment"]: contexts.get(upstream["deployment"]) for upstream in plan["gateway"]["upstreams"]}
+    upstreams = plan["gateway"]["upstreams"]
+    deployments = {row["deployment"]: contexts.get(row["deployment"]) for row in upstreams}
     found = _gateway.affinities(affinity, list(deployments))
-    return json.dumps(_gateway.rights(tenants, deployments, found), indent=1, sort_keys=True)
+    serving = [row["deployment"] for row in upstreams if row["servers"]]
+    return json.dumps(_gateway.rights(tenants, deployments, found, _canaries(plan), serving), indent=1, sort_keys=True)
 
 
 def gateway_proofs(tenants: Mapping[str, Any], plan: Mapping[str, Any]) -> list[dict[str, str]]:
     """By whose key each deployment of the plan is proven: deployment, tenant."""
-    return _gateway.proofs(tenants, [upstream["deployment"] for upstream in plan["gateway"]["upstreams"]])
+    return _gateway.proofs(tenants, [upstream["deployment"] for upstream in plan["gateway"]["upstreams"]], _canaries(plan))
+
+
+def _canaries(plan: Mapping[str, Any]) -> dict[str, Any]:
+    return {row["deployment"]: row["canary"] for row in plan["gateway"]["upstreams"] if row.get("canary")}
 
 
 def gateway_usage(gateways: Sequence[Sequence[Mapping[str, Any]]], shape: str = "table") -> Any:

@@ -41,7 +41,8 @@ FULL, LOW, HELD, OUT = 1.0, 0.5, 0.1, 0.0  # shares of an engine's weight; HELD:
 
 @dataclass(frozen=True)
 class Server:
-    """One engine of an upstream, as the plan has it. weight: its share; max_conns: requests at once, 0 for any."""
+    """One engine of an upstream, as the plan has it. weight: its share; max_conns: requests at once, 0 for any; behind: the
+    deployment whose engines are asked where none of its own can answer."""
 
     engine: str
     deployment: str
@@ -49,6 +50,7 @@ class Server:
     port: int
     weight: int = 1
     max_conns: int = 0
+    behind: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,19 @@ def texts(upstreams: Mapping[str, Sequence[Server]], states: Mapping[str, State]
     """{file: server lines} of all upstreams: one for each deployment, and with max_conns another one, which is asked first."""
     found = {}
     for name, servers in upstreams.items():
-        found[f"{name}.conf"] = render(name, servers, states)
+        behind = upstreams.get(servers[0].behind, ()) if servers else ()
+        found[f"{name}.conf"] = render(name, servers, states, behind=behind)
         if any(server.max_conns for server in servers):
             found[f"{name}{STICKY}"] = render(name, servers, states, sticky=True)
     return found
 
 
-def render(deployment: str, servers: Sequence[Server], states: Mapping[str, State], sticky: bool = False) -> str:
-    """The server lines of one upstream, for nginx. sticky: it chooses by hash, which knows no backup, up to max_conns."""
+def render(deployment: str, servers: Sequence[Server], states: Mapping[str, State], sticky: bool = False,
+           behind: Sequence[Server] = ()) -> str:
+    """The server lines of one upstream, for nginx. sticky: it chooses by hash, which knows no backup, up to max_conns; behind: who
+    is asked where none of them can answer."""
     lines = [f"# Written by balancer.py for the deployment {deployment}; changes made here are lost."]
-    for server in servers:
+    for server in (*servers, *behind):  # one of the servers is never a backup: nginx wants somebody to be first
         state = states.get(server.engine, State())
         place = f"[{server.address}]" if ":" in server.address else server.address
         weight = max(1, round(server.weight * SCALE * (state.share or FULL)))
@@ -87,7 +92,8 @@ def render(deployment: str, servers: Sequence[Server], states: Mapping[str, Stat
         words += [f"max_conns={server.max_conns}"] if sticky else []
         if state.drained or not state.share:
             words.append("down")
-        elif state.share == HELD and not sticky and any(one.share != HELD for one in others(server.engine, servers, states)):
+        elif server in behind or (state.share == HELD and not sticky
+                                  and any(one.share != HELD for one in others(server.engine, servers, states))):
             words.append("backup")
         lines.append(" ".join(words) + f"; # {server.engine}")
     if not servers:

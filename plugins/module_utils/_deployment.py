@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Mapping, Optional
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
@@ -26,10 +26,19 @@ PLANNED_ARGS = (
 
 
 @dataclass(frozen=True)
+class Canary:
+    """Which requests for another deployment a deployment gets in its place: ``percent`` of them (0 to 100), all of ``tenants``."""
+
+    of: str
+    percent: int = 0
+    tenants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Deployment:
     """One served model name, as an operator wrote it, checked. Sizes are counts of GPUs (or CPU ranks).
 
-    What is None is the planner's to choose; replicas None: one, and more where GPUs are left.
+    What is None is the planner's to choose; replicas None: one, and more where GPUs are left (a canary's: one).
     """
 
     name: str
@@ -50,6 +59,12 @@ class Deployment:
     release: Optional[str] = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    canary: Optional[Canary] = None
+
+    @property
+    def served_names(self) -> Any:
+        """What its engines answer to (``served-model-name``): its name, or a list of it and of that in whose place it is tried."""
+        return [self.name, self.canary.of] if self.canary else self.name
 
     @property
     def sizes(self) -> Optional[tuple[int, int, int]]:
@@ -63,7 +78,8 @@ COUNTS = ("replicas", "tensor_parallel", "pipeline_parallel", "data_parallel", "
 LISTS = ("sources", "hosts", "gpus")
 MAPPINGS = ("engine_args", "environment")
 TEXTS = ("release", "metadata")
-KEYS = (*REQUIRED, *COUNTS, *LISTS, *MAPPINGS, *TEXTS, "device", "expert_parallel")
+KEYS = (*REQUIRED, *COUNTS, *LISTS, *MAPPINGS, *TEXTS, "device", "expert_parallel", "canary")
+CANARY = ("of", "percent", "tenants")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -133,7 +149,48 @@ def parse_deployment(raw: Any, position: int) -> Deployment:
     for key in values.get("engine_args", {}):
         if str(key).replace("_", "-").lstrip("-") in PLANNED_ARGS:
             raise IdcError("IDC-INV-005", deployment=label, key=key)
+    if raw.get("canary") is not None:
+        values["canary"] = _canary(raw["canary"], label)
+        values.setdefault("replicas", 1)
     return Deployment(**values)
+
+
+def _canary(raw: Any, label: str) -> Canary:
+    for error in mapping_errors(raw, f"idc_llm_deployments.{label}.canary", CANARY):
+        raise error
+    percent, tenants = raw.get("percent", 0), raw.get("tenants") or []
+    if not raw.get("of"):
+        raise IdcError("IDC-INV-002", deployment=label, key="canary.of")
+    if isinstance(percent, bool) or not re.fullmatch(r"\d+", str(percent)) or int(percent) > 100:
+        raise IdcError("IDC-INV-004", deployment=label, key="canary.percent", observed=repr(percent),
+                       wanted="a whole number, 0 to 100")
+    if isinstance(tenants, (str, Mapping)) or not isinstance(tenants, Iterable):
+        raise IdcError("IDC-INV-004", deployment=label, key="canary.tenants", observed=repr(tenants), wanted="a list")
+    return Canary(str(raw["of"]), int(percent), tuple(map(str, tenants)))
+
+
+def canary_errors(deployments: Sequence[Deployment]) -> list[IdcError]:
+    """Canaries of what is none itself; of one deployment no more than 100 percent, and each tenant once."""
+    whole = [one.name for one in deployments if not one.canary]
+    errors: list[IdcError] = []
+    percents = dict.fromkeys(whole, 0)
+    owners: dict[tuple[str, str], str] = {}
+    for one in deployments:
+        if not one.canary:
+            continue
+        of = one.canary.of
+        if of not in whole:
+            errors.append(IdcError("IDC-INV-021", deployment=one.name, of=of, nearest=nearest(of, whole)))
+            continue
+        percents[of] += one.canary.percent
+        if percents[of] > 100:
+            errors.append(IdcError("IDC-INV-004", deployment=one.name, key="canary.percent",
+                                   observed=f"{percents[of]} with the others", wanted=f"100 at most of {of} together"))
+        for tenant in one.canary.tenants:
+            if owners.setdefault((of, tenant), one.name) != one.name:
+                errors.append(IdcError("IDC-INV-004", deployment=one.name, key="canary.tenants", observed=tenant,
+                                       wanted=f"a tenant that {owners[of, tenant]} has not got already"))
+    return errors
 
 
 def _count(value: Any, key: str, label: str) -> int:

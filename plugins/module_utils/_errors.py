@@ -139,6 +139,10 @@ CATALOGUE: dict[str, Entry] = {
                 "It plans on paper, for hardware that is not there.", "Leave it out, or run playbooks/plan.yml."),
         zh=Text("设置了 idc_llm_plan_profile（{observed}），但当前不是 playbooks/plan.yml。", "它用于为尚不存在的硬件做纸面规划。",
                 "请去掉它，或运行 playbooks/plan.yml。")),
+    "IDC-INV-021": Entry(
+        en=Text("The deployment {deployment} is a canary of {of}.", "There is no deployment of that name that is no canary itself.",
+                "Did you mean: {nearest}?"),
+        zh=Text("部署 {deployment} 是 {of} 的金丝雀。", "没有这个名称且自身不是金丝雀的部署。", "是否想写：{nearest}？")),
     # HOST: one host's state
     "IDC-HOST-001": Entry(
         en=Text("{host} has Python {observed}.", "ansible-core {core} needs at least {wanted} on a managed host.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, Optional, Sequence
+from typing import Any, Container, Iterable, Iterator, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._deployment import mapping_errors, nearest
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
@@ -156,21 +156,46 @@ def zones(tenants: Mapping[str, Any]) -> list[Zone]:
     return sorted(found, key=lambda zone: (zone.rate, zone.burst, zone.most))
 
 
+def allowed(tenant: Mapping[str, Any], deployments: Iterable[str], canaries: Container[str] = ()) -> list[str]:
+    """The deployments that a tenant may ask for by name: those that it lists, or all that are no canaries."""
+    listed = tenant.get("deployments")
+    return [one for one in listed or deployments if one in deployments and (listed or one not in canaries)]
+
+
+def shares(tenant: str, canaries: Mapping[str, Mapping[str, Any]]) -> dict[str, list[tuple[str, int]]]:
+    """{deployment: (canary, the hundredth below which a request of this tenant is its)} of what _deployment.Canary says."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for name, canary in canaries.items():
+        row = found.setdefault(canary["of"], [])
+        row.append((name, canary["percent"] + (row[-1][1] if row else 0)))
+    for name, canary in canaries.items():
+        if tenant in canary["tenants"]:
+            found[canary["of"]] = [(name, 100)]
+    return {of: [one for one in row if one[1]] for of, row in found.items() if row[-1][1]}
+
+
 def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]],
-           affinity: Optional[Mapping[str, Mapping[str, Any]]] = None) -> dict[str, Any]:
-    """What idc_gateway.lua reads. deployments: name → longest context in tokens, None where unknown; affinity: of affinities."""
+           affinity: Optional[Mapping[str, Mapping[str, Any]]] = None,
+           canaries: Optional[Mapping[str, Mapping[str, Any]]] = None, serving: Optional[Container[str]] = None) -> dict[str, Any]:
+    """What idc_gateway.lua reads. deployments: name → longest context in tokens, None where unknown; affinity: of affinities;
+    canaries: name → of, percent, tenants; serving: deployments that have engines, if not all."""
     rows: dict[str, dict[str, Any]] = {}
+    canaries = canaries or {}
+    tried = {name: one for name, one in canaries.items() if serving is None or name in serving}
     for name, tenant in tenants.items():
-        allowed = [one for one in tenant.get("deployments") or deployments if one in deployments]
+        names = allowed(tenant, deployments, canaries)
         limits = tenant.get("limits") or {}
         under: dict[str, list[Sequence[str]]] = {}
-        for deployment in allowed:
+        for deployment in names:
             own = (limits.get("deployments") or {}).get(deployment) or {}
             keys = {zone.name: name for zone in _zones(limits)}
             keys.update({zone.name: f"{name} {deployment}" for zone in _zones(own)})
             under[deployment] = list(keys.items())
         rates = [zone.rate for zone in zones({name: tenant}) if zone.rate]
-        rows[name] = {"deployments": allowed, "limits": under, "retry": str(math.ceil(60 / min(rates)) if rates else 1)}
+        rows[name] = {"deployments": names, "limits": under, "retry": str(math.ceil(60 / min(rates)) if rates else 1)}
+        row = {of: pairs for of, pairs in shares(name, tried).items() if of in names}
+        if row:
+            rows[name]["canaries"] = row
         if limits.get("body_max_kib"):
             rows[name]["body_max"] = limits["body_max_kib"] << 10
         if tenant.get("certificates"):
@@ -185,13 +210,13 @@ def rights(tenants: Mapping[str, Any], deployments: Mapping[str, Optional[int]],
     return {"deployments": models, "tenants": rows}
 
 
-def proofs(tenants: Mapping[str, Any], deployments: Sequence[str]) -> list[dict[str, str]]:
+def proofs(tenants: Mapping[str, Any], deployments: Sequence[str], canaries: Container[str] = ()) -> list[dict[str, str]]:
     """By whose key each deployment is proven: a tenant without limits where there is one, so that a proof uses up nobody's. One
     that must show more than a key proves nothing: the play has none."""
     rows = []
     for deployment in deployments:
         able = [name for name, tenant in tenants.items() if tuple(tenant.get("require", KEY_ALONE)) == KEY_ALONE
-                and deployment in (tenant.get("deployments") or deployments)]
+                and deployment in allowed(tenant, deployments, canaries)]
         able.sort(key=lambda name: bool(tenants[name].get("limits")))
         rows += [{"deployment": deployment, "tenant": name} for name in able[:1]]
     return rows

@@ -8,7 +8,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Sequence
 
-from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment, mapping_errors, nearest, parse_deployment
+from ansible_collections.idc.llm.plugins.module_utils._deployment import (
+    Deployment,
+    canary_errors,
+    mapping_errors,
+    nearest,
+    parse_deployment,
+)
 from ansible_collections.idc.llm.plugins.module_utils._errors import LANGUAGES, IdcError
 from ansible_collections.idc.llm.plugins.module_utils._gateway import parse_access, parse_limits
 from ansible_collections.idc.llm.plugins.module_utils._model_store import MANIFEST, revision_path
@@ -67,7 +73,7 @@ def inventory_errors(site: Site, need_secrets: bool = True) -> list[IdcError]:
     errors += wrong
     secrets = site.variables.get("idc_llm_secrets")
     if secrets is not None or need_secrets:
-        errors += _secret_errors(secrets, [d.name for d in deployments])
+        errors += _secret_errors(secrets, deployments)
     return errors
 
 
@@ -105,17 +111,23 @@ def _deployments(site: Site) -> tuple[list[Deployment], list[IdcError]]:
             if deployment.port and deployment.port == other.port and shared:
                 errors.append(IdcError("IDC-INV-012", one=other.name, other=deployment.name, port=deployment.port,
                                        hosts=", ".join(sorted(shared))))
-    return good, errors
+    return good, errors + ([] if errors else canary_errors(good))
 
 
-def _secret_errors(secrets: Any, deployments: Sequence[str]) -> list[IdcError]:
+def _secret_errors(secrets: Any, served: Sequence[Deployment]) -> list[IdcError]:
     """Keys are reported by tenant and length, never by value."""
+    deployments = [one.name for one in served]
     if not isinstance(secrets, Mapping):
         return [IdcError("IDC-INV-013")]
     errors = mapping_errors(secrets, "idc_llm_secrets", SECRETS)
     tenants = secrets.get("tenants")
     if not isinstance(tenants, Mapping) or not tenants:
         return [*errors, IdcError("IDC-INV-014")]
+    for one in served:
+        for name in one.canary.tenants if one.canary else ():
+            if name not in tenants:
+                errors.append(IdcError("IDC-INV-004", deployment=one.name, key="canary.tenants", observed=name,
+                                       wanted=f"a tenant of idc_llm_secrets.tenants, perhaps {nearest(name, map(str, tenants))}"))
     owners: dict[str, str] = {}
     for tenant, entry in sorted(tenants.items()):
         if not isinstance(entry, Mapping):

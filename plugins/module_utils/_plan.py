@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment
+from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment, canary_errors
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._fleet import Host
 from ansible_collections.idc.llm.plugins.module_utils._layout import (
@@ -58,6 +58,8 @@ def make_plan(deployments: Sequence[Deployment], hosts: Sequence[Host], wishes: 
     for name in names:
         if names.count(name) > 1:
             raise IdcError("IDC-INV-011", deployment=name)
+    for error in canary_errors(deployments):
+        raise error
     known = {host.name: host for host in sorted(hosts, key=_by_name) if host.address}
     left_out = [{"host": name, "reason": "no facts: never seen, or not reached yet"}
                 for name in sorted({host.name for host in hosts} - set(known))]
@@ -79,7 +81,8 @@ def make_plan(deployments: Sequence[Deployment], hosts: Sequence[Host], wishes: 
     return {
         "schema": SCHEMA,
         "provisional": any(host.provisional for host in usable),
-        "warnings": _warnings(known, left_out, replicas, models, previous or {}, wishes) + _moves(engines_before, engines),
+        "warnings": _warnings(known, left_out, replicas, models, previous or {}, wishes) + _moves(engines_before, engines)
+        + _shorter(deployments, engines),
         "left_out": left_out,
         "deployments": [_deployment(one, replicas, models, placer, wishes) for one in deployments],
         "engines": engines,
@@ -179,7 +182,8 @@ class _Engines:
         layout = replica.way.estimate.layout if replica.way else None
         tensor, pipeline, data = (layout.tensor, layout.pipeline, layout.data) if layout else (deployment.sizes or (1, 1, 1))
         config: Dict[str, Any] = {
-            "model": store_path(deployment, self.wishes), "served-model-name": deployment.name, "host": host.address, "port": port,
+            "model": store_path(deployment, self.wishes), "served-model-name": deployment.served_names,
+            "host": host.address, "port": port,
             "tensor-parallel-size": tensor, "pipeline-parallel-size": pipeline,
         }
         if data > 1:
@@ -289,11 +293,13 @@ def _stores(deployments: Sequence[Deployment], engines: Sequence[Mapping[str, An
 
 
 def _upstream(deployment: Deployment, engines: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
-    """The heads, weighted by the tokens of KV cache that they have."""
+    """The heads, weighted by the tokens of KV cache that they have, and of a canary the requests that it gets."""
     heads = [e for e in engines if e["deployment"] == deployment.name and e["head"]]
     tokens = [(e.get("memory") or {}).get("kv_tokens") or 0 for e in heads]
     least = min(tokens, default=0)
-    return {"deployment": deployment.name,
+    canary = {"of": deployment.canary.of, "percent": deployment.canary.percent, "tenants": list(deployment.canary.tenants)} \
+        if deployment.canary else None
+    return {"deployment": deployment.name, **({"canary": canary} if canary else {}),
             "servers": [{"engine": e["name"], "address": e["address"], "port": e["port"],
                          "weight": max(1, min(100, round(own / least))) if least else 1} for e, own in zip(heads, tokens)]}
 
@@ -343,6 +349,18 @@ def _moves(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any
     hosts = {engine["name"]: engine["host"] for engine in before}
     return [f"{engine['name']} moves from {hosts[engine['name']]} to {engine['host']}." for engine in after
             if hosts.get(engine["name"], engine["host"]) != engine["host"]]
+
+
+def _shorter(deployments: Sequence[Deployment], engines: Sequence[Mapping[str, Any]]) -> List[str]:
+    """A sentence for each canary that refuses requests which the engines in whose place it is tried would take."""
+    least: Dict[str, int] = {}
+    for engine in engines:
+        context = engine["config"].get("max-model-len")
+        if context:
+            least[engine["deployment"]] = min(context, least.get(engine["deployment"], context))
+    return [f"{one.name}: its max-model-len is {least[one.name]}, that of {one.canary.of} is {least[one.canary.of]}: longer "
+            "requests fail on the canary." for one in deployments
+            if one.canary and least.get(one.name, 0) < least.get(one.canary.of, 0) and one.name in least]
 
 
 def _way_warnings(deployment: Deployment, model: Optional[Model], way: Way) -> List[str]:

@@ -51,11 +51,12 @@ class Answer:
 class Gateway:
     """engines: {deployment: [port]}; tenants: as idc_llm_secrets has them; variables: the role's, changed.
 
+    canaries: {deployment: of, percent, tenants}, as the plan has them.
     inside: words before those of nginx, as ip netns exec NAME; there it listens on all addresses, at ``port``; at: of engines.
     """
 
-    def __init__(self, folder: Path, engines, tenants, engine_key="", client_ca=None, *, inside=(), port=0, at="127.0.0.1",
-                 **variables):
+    def __init__(self, folder: Path, engines, tenants, engine_key="", client_ca=None, *, canaries=None, inside=(), port=0,
+                 at="127.0.0.1", **variables):
         self.folder, self.root, self.tenants, self.inside = folder, folder / "nginx", tenants, inside
         for name in ("nginx/idc_llm/engines", "lib", "log", "states", "nginx/t", "meter"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -63,9 +64,9 @@ class Gateway:
         self.plan = {
             "ports": self.ports, "hosts": {"localhost": {"address": "127.0.0.1"}},
             "engines": [{"deployment": name, "config": {"max-model-len": 4096}} for name in engines],
-            "gateway": {"upstreams": [{"deployment": name, "servers": [
-                {"engine": f"{name}-{port}", "address": at, "port": port, "weight": 1} for port in ports]}
-                for name, ports in engines.items()]}}
+            "gateway": {"upstreams": [{"deployment": name, **({"canary": canaries[name]} if name in (canaries or {}) else {}),
+                                       "servers": [{"engine": f"{name}-{port}", "address": at, "port": port, "weight": 1}
+                                                   for port in ports]} for name, ports in engines.items()]}}
         self.variables = {"gateway_engine_key": engine_key, "gateway_client_ca": str(client_ca or ""), **variables}
         if client_ca:
             shutil.copy(client_ca, self.root / "idc_llm/client_ca.pem")

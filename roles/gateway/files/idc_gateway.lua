@@ -188,6 +188,20 @@ local function admit()
   return tenant
 end
 
+local function session(affinity)
+  return affinity and affinity.variable and ngx.var[affinity.variable]
+end
+
+-- tried(NAME, CANARIES): the canary that gets this request for a deployment, if one does. A session stays where it began.
+local function tried(name, canaries)
+  local point = ngx.crc32_short(session(rights.deployments[name].affinity) or ngx.var.request_id) % 100
+  for _, canary in ipairs(canaries) do
+    if point < canary[2] then
+      return canary[1]
+    end
+  end
+end
+
 -- route(): chooses the deployment and sets $idc_deployment, $idc_retry and a variable for each limit.
 function M.route()
   local var = ngx.var
@@ -202,12 +216,12 @@ function M.route()
       .. ") are used up. Please come again in " .. left .. " s.", "rate_limit_error")
   end
   local name = choose(tenant)
-  var.idc_deployment = name
-  local affinity = rights.deployments[name].affinity
+  local answers = tenant.canaries and tenant.canaries[name] and tried(name, tenant.canaries[name]) or name
+  var.idc_deployment = answers
+  local affinity = rights.deployments[answers].affinity
   if affinity then -- without a session any engine will do
-    local session = affinity.variable and var[affinity.variable]
     var.idc_pool = "sticky"
-    var.idc_affinity = session or (affinity.by == "prefix" and ngx.md5(body():sub(1, PREFIX))) or var.request_id
+    var.idc_affinity = session(affinity) or (affinity.by == "prefix" and ngx.md5(body():sub(1, PREFIX))) or var.request_id
   end
   var.idc_retry = tenant.retry
   for _, limit in ipairs(tenant.limits[name]) do

@@ -45,9 +45,42 @@ def test_rights_are_the_tenants_list_as_far_as_the_plan_has_it():
 
 
 def test_the_filter_takes_contexts_from_the_plan_and_shows_no_key():
-    plan = {"engines": [{"deployment": "r1", "config": {"max-model-len": 512}}], "gateway": {"upstreams": [{"deployment": "r1"}]}}
+    plan = {"engines": [{"deployment": "r1", "config": {"max-model-len": 512}}],
+            "gateway": {"upstreams": [{"deployment": "r1", "servers": []}]}}
     text = filters.gateway_rights({"a": {"keys": ["0123"]}}, plan, {})
     assert json.loads(text)["deployments"] == {"r1": {"context": 512}} and "0123" not in text
+
+
+def canary(percent=0, tenants=(), of="r1"):
+    return {"of": of, "percent": percent, "tenants": list(tenants)}
+
+
+def test_who_lists_a_canary_may_name_it_and_all_get_their_share_of_it():
+    tenants = {"all": {}, "one": {"deployments": ["v3"]}, "both": {"deployments": ["r1", "next"]}, "first": {}}
+    deployments = {**BOTH, "next": 4096, "other": 4096}
+    found = rights(tenants, deployments, canaries={"next": canary(5), "other": canary(10, ["first"])})["tenants"]
+    assert {name: row["deployments"] for name, row in found.items()} == {
+        "all": ["r1", "v3"], "one": ["v3"], "both": ["r1", "next"], "first": ["r1", "v3"]}
+    share = {"r1": [("next", 5), ("other", 15)]}
+    assert [found[name].get("canaries") for name in tenants] == [share, None, share, {"r1": [("other", 100)]}]
+
+
+@pytest.mark.parametrize("canaries", [{}, {"next": canary()}, {"gone": canary(5)}])
+def test_no_canary_gets_anything_that_has_no_share_or_no_engine(canaries):
+    found = rights({"all": {}}, {**BOTH, **dict.fromkeys(canaries)}, canaries=canaries, serving=["r1", "v3", "next"])
+    assert found["tenants"]["all"]["deployments"] == ["r1", "v3"] and "canaries" not in found["tenants"]["all"]
+
+
+def test_the_filters_know_canaries_by_the_plan():
+    plan = {"engines": [], "gateway": {"upstreams": [
+        {"deployment": "r1", "servers": [{"engine": "a"}]},
+        {"deployment": "next", "servers": [{"engine": "b"}], "canary": canary(7)}]}}
+    assert filters.gateway_upstreams(plan, {}) == [
+        {"deployment": "r1", "servers": [{"engine": "a"}], "affinity": ""},
+        {"deployment": "next", "servers": [{"engine": "b", "behind": "r1"}], "affinity": ""}]
+    assert json.loads(filters.gateway_rights({"a": {}}, plan, {}))["tenants"]["a"]["canaries"] == {"r1": [["next", 7]]}
+    assert filters.gateway_proofs({"a": {}}, plan) == [{"deployment": "r1", "tenant": "a"}]
+    assert {"deployment": "next", "tenant": "a"} in filters.gateway_proofs({"a": {"deployments": ["next"]}}, plan)
 
 
 @pytest.mark.parametrize(("limits", "said"), [

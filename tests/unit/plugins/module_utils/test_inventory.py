@@ -37,6 +37,12 @@ def deployment(**values):
     return change
 
 
+def canaries(*words):
+    """A change that adds deployments which are tried in the place of others."""
+    return lambda v: v["idc_llm_deployments"].extend(
+        {"name": f"next{number}", "model": "org/model", "revision": "def", "canary": word} for number, word in enumerate(words))
+
+
 def tenant_key(*keys):
     """A change that gives the tenant these keys."""
     return lambda v: v["idc_llm_secrets"]["tenants"]["bank"].update(keys=list(keys))
@@ -53,6 +59,18 @@ def tenant_key(*keys):
     (deployment(name="Deep Seek"), "IDC-INV-004", ["Deep Seek"]),
     (deployment(revision="../../etc"), "IDC-INV-004", ["../../etc"]),
     (deployment(engine_args={"tensor_parallel_size": 4}), "IDC-INV-005", ["tensor_parallel_size"]),
+    (deployment(canary={"off": "r1"}), "IDC-INV-006", ["r1.canary.off", "of"]),
+    (deployment(canary="r1"), "IDC-INV-007", ["r1.canary", "a mapping"]),
+    (deployment(canary={"percent": 5}), "IDC-INV-002", ["canary.of"]),
+    (deployment(canary={"of": "r2", "percent": 101}), "IDC-INV-004", ["101", "0 to 100"]),
+    (deployment(canary={"of": "r2", "percent": 0.5}), "IDC-INV-004", ["0.5", "0 to 100"]),
+    (deployment(canary={"of": "r2", "tenants": "bank"}), "IDC-INV-004", ["canary.tenants", "a list"]),
+    (deployment(canary={"of": "r1"}), "IDC-INV-021", ["r1"]),
+    (canaries({"of": "r2"}), "IDC-INV-021", ["r2", "r1"]),
+    (canaries({"of": "r1", "percent": 60}, {"of": "r1", "percent": 41}), "IDC-INV-004", ["101", "100 at most"]),
+    (canaries({"of": "r1"}, {"of": "next0"}), "IDC-INV-021", ["next1", "next0"]),
+    (canaries({"of": "r1", "tenants": ["bank"]}, {"of": "r1", "tenants": ["bank"]}), "IDC-INV-004", ["bank", "next0"]),
+    (canaries({"of": "r1", "tenants": ["bnk"]}), "IDC-INV-004", ["bnk", "bank"]),
     (deployment(hosts=["n3"]), "IDC-INV-010", ["n3", "n1"]),
     (lambda v: v.update(idc_llm_deployments=[]), "IDC-INV-001", ["idc_llm_deployments"]),
     (lambda v: v.update(idc_llm_deployments=["r1"]), "IDC-INV-001", ["[1]"]),
@@ -75,6 +93,10 @@ def test_one_wrong_value_is_one_sentence(change, code, words):
     assert [error.code for error in found] == [code]
     for lang in ("en", "zh"):
         assert all(word in found[0].render(lang) or lang == "zh" for word in words), found[0].render(lang)
+
+
+def test_sound_canaries_have_no_errors():
+    assert errors(canaries({"of": "r1", "percent": 60, "tenants": ["bank"]}, {"of": "r1", "percent": 40})) == []
 
 
 def test_one_can_plan_before_there_are_keys():

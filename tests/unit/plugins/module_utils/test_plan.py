@@ -54,6 +54,26 @@ def test_cpu_replicas_spread_and_everybody_is_told():
     assert plan["ports"] == PORTS and plan["warnings"] == [] and plan["provisional"] is False
 
 
+def test_a_canary_answers_to_both_names_and_takes_one_place():
+    canary = {"of": "r1", "percent": 5, "tenants": ["bank"]}
+    both = [deployment(device="cpu", replicas=1, max_model_len=512),
+            deployment("next", device="cpu", max_model_len=256, canary=canary)]
+    plan = make_plan(both, cpu_hosts(), WISHES)
+    assert [engine["name"] for engine in plan["engines"]] == ["r1-blue-0", "next-blue-0"]
+    assert [engine["config"]["served-model-name"] for engine in plan["engines"]] == ["r1", ["next", "r1"]]
+    assert plan["gateway"]["upstreams"][1]["canary"] == canary and "canary" not in plan["gateway"]["upstreams"][0]
+    assert any("next: its max-model-len is 256, that of r1 is 512" in text for text in plan["warnings"])
+    more = make_plan([both[0], dataclasses.replace(both[1], canary=dataclasses.replace(both[1].canary, percent=50))], cpu_hosts(),
+                     WISHES, plan)
+    assert more["engines"] == plan["engines"], "another share starts no engine anew"
+    hosts = [gpu_host("n1", 4)]
+    alone = [deployment("r1", replicas=1, tensor_parallel=1), deployment("next", tensor_parallel=1, canary=canary)]
+    assert len(make_plan(alone, hosts, WISHES)["engines"]) == 2, "what is tried does not take all that is left"
+    with pytest.raises(IdcError) as caught:
+        make_plan(both[1:], cpu_hosts(), WISHES)
+    assert caught.value.code == "IDC-INV-021"
+
+
 def test_gpus_are_given_once_and_ports_too():
     hosts = [gpu_host("n1"), gpu_host("n2")]
     plan = make_plan([deployment("big", tensor_parallel=8), deployment("small", tensor_parallel=2, replicas=4)], hosts, WISHES)
