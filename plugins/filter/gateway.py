@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.idc.llm.plugins.module_utils import _firewall, _gateway, _gateway_login
+from ansible_collections.idc.llm.plugins.module_utils import _firewall, _gateway, _gateway_acme, _gateway_login
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 
@@ -29,6 +29,19 @@ def gateway_login(login: Any, tenants: Mapping[str, Any], folder: str, lang: str
         return _gateway_login.parse_login(login, tenants, folder)
     except IdcError as error:
         raise AnsibleFilterError(error.render(lang)) from error
+
+
+def gateway_acme(acme: Any, domain: str, more: Sequence[str], keyed: bool = False, lang: str = "en") -> dict[str, Any]:
+    """The site's ACME server: directory, ca, email, eab, names, folder; nothing where it has none."""
+    try:
+        return _gateway_acme.parse_acme(acme, domain, more, keyed)
+    except IdcError as error:
+        raise AnsibleFilterError(error.render(lang)) from error
+
+
+def gateway_acme_due(kept: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Why a certificate has to be asked for (reason), and whether the one at hand will do for now (lasts)."""
+    return _gateway_acme.acme_due(kept, names)
 
 
 def gateway_odd_networks(values: Sequence[Any], hosts: bool = False) -> list[Any]:
@@ -84,6 +97,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        named = (gateway_by_certificate, gateway_login, gateway_odd_networks, gateway_proofs, gateway_rights, gateway_upstreams,
-                 gateway_usage, gateway_zones)
+        named = (gateway_acme, gateway_acme_due, gateway_by_certificate, gateway_login, gateway_odd_networks, gateway_proofs,
+                 gateway_rights, gateway_upstreams, gateway_usage, gateway_zones)
         return {function.__name__: function for function in named}

@@ -995,4 +995,26 @@ CATALOGUE: dict[str, Entry] = {
                 "Put the account's password into idc_llm_secrets.login_password, or take bind_dn away where anybody may search."),
         zh=Text("gateway_login.ldap.bind_dn 为 {account}，但 idc_llm_secrets.login_password 为空。", "目录会拒绝所有查询。",
                 "请在 idc_llm_secrets.login_password 中填写该账户的密码；若目录允许匿名查询，请去掉 bind_dn。")),
+    "IDC-GW-011": Entry(
+        en=Text("{host} has both gateway_acme and gateway_tls_certificate.", "A gateway shows one certificate.", "Take one of the two away."),
+        zh=Text("{host} 同时设置了 gateway_acme 和 gateway_tls_certificate。", "一个网关只使用一份证书。", "请去掉其中一项。")),
+    "IDC-GW-012": Entry(
+        en=Text("gateway_acme has no name to ask for: gateway_domain is {domain}.", "By ACME names are signed, no addresses and not localhost.",
+                "Set idc_llm_domain (for the role alone: gateway_domain) to the name that callers use."),
+        zh=Text("gateway_acme 没有可申请证书的域名：gateway_domain 为 {domain}。", "ACME 只为域名签发证书，不包括 IP 地址和 localhost。",
+                "请将 idc_llm_domain（单独使用角色时为 gateway_domain）设为调用方使用的域名。")),
+    "IDC-GW-013": Entry(
+        en=Text("{directory} gave no certificate for {names}: {observed}",
+                "One is needed now ({reason}). The gateways go on with the certificate that they have.",
+                "See that the controller reaches the ACME server, that the names lead to the gateways, and that the ACME server reaches "
+                "their port 80; then run again."),
+        zh=Text("{directory} 未能为 {names} 签发证书：{observed}", "现在就需要证书（{reason}）。网关继续使用现有证书。",
+                "请确认控制机能访问 ACME 服务器、域名解析到网关、ACME 服务器能访问网关的 80 端口，然后重新运行。")),
+    "IDC-GW-014": Entry(
+        en=Text("WARNING: {directory} gave no certificate for {names}: {observed}",
+                "The one in use is good until {until}; a new one is wanted ({reason}).",
+                "Mend it before then: the controller must reach the ACME server, the names must lead to the gateways, and the ACME server "
+                "must reach their port 80. The next run asks again."),
+        zh=Text("警告：{directory} 未能为 {names} 签发证书：{observed}", "现用证书有效期至 {until}；需要新证书（{reason}）。",
+                "请在此之前排除故障：控制机须能访问 ACME 服务器，域名须解析到网关，ACME 服务器须能访问网关的 80 端口。下次运行会再次申请。")),
 }

@@ -15,15 +15,18 @@ BELIEVED_S = 60
 Check = tuple[Any, Callable[[Any], bool], str]  # what it is where it is missing (None: it must be there), what it may be, in words
 
 
-def _text(value: Any) -> bool:
+def text(value: Any) -> bool:
+    """Any text."""
     return isinstance(value, str)
 
 
-def _something(value: Any) -> bool:
+def something(value: Any) -> bool:
+    """A text that says something."""
     return isinstance(value, str) and bool(value.strip())
 
 
-def _https(value: Any) -> bool:
+def https(value: Any) -> bool:
+    """An address as https://one.example.com/path."""
     return isinstance(value, str) and re.fullmatch(r"https://[^\s/]+\S*", value) is not None
 
 
@@ -42,26 +45,26 @@ def _seconds(value: Any) -> bool:
 
 
 WAIT: Check = (3, _seconds, "whole seconds from 1 to 10")
-CA: Check = ("", _text, "a PEM file on the controller")
+CA: Check = ("", text, "a PEM file on the controller")
 WAYS: dict[str, dict[str, Check]] = {
     "ldap": {
         "uris": (None, _uris, "a list of addresses as ldaps://dc1.example.com: a password must not travel in the clear"),
         "ca": CA,
-        "base": (None, _something, "where users stand, ou=people,dc=example,dc=com"),
+        "base": (None, something, "where users stand, ou=people,dc=example,dc=com"),
         "filter": ("(uid={user})", _filter_of("{user}"), "a filter with {user}, as (uid={user}) or (sAMAccountName={user})"),
-        "bind_dn": ("", _text, "the name of an account that may search, or nothing"),
-        "group_base": ("", _text, "where groups stand, or nothing for the memberOf of users"),
+        "bind_dn": ("", text, "the name of an account that may search, or nothing"),
+        "group_base": ("", text, "where groups stand, or nothing for the memberOf of users"),
         "group_filter": ("(member={dn})", _filter_of("{dn}", "{user}"), "a filter with {dn} or {user}, as (member={dn})"),
         "timeout_s": WAIT,
     },
     "oidc": {
-        "issuer": (None, _something, "who issues the tokens, as it stands in them"),
-        "audience": (None, _something, "the name under which the issuer knows this service"),
-        "jwks_uri": ("", lambda value: value == "" or _https(value),
+        "issuer": (None, something, "who issues the tokens, as it stands in them"),
+        "audience": (None, something, "the name under which the issuer knows this service"),
+        "jwks_uri": ("", lambda value: value == "" or https(value),
                      "the https:// address of the issuer's keys, or nothing for what it says itself"),
         "ca": CA,
-        "groups_claim": ("groups", _something, "the name of a claim"),
-        "user_claim": ("sub", _something, "the name of a claim"),
+        "groups_claim": ("groups", something, "the name of a claim"),
+        "user_claim": ("sub", something, "the name of a claim"),
         "timeout_s": WAIT,
     },
 }
@@ -79,8 +82,8 @@ def parse_login(raw: Any, tenants: Mapping[str, Any], folder: str) -> dict[str, 
         raise IdcError("IDC-GW-009", tenants=[row["name"] for row in rows if row["by"] in missing], missing=", ".join(missing))
     ways: dict[str, Any] = {}
     for way, entry in raw.items():
-        ways[way] = _parse_way(f"{place}.{way}", entry, WAYS[way])
-        if way == "oidc" and not ways[way]["jwks_uri"] and not _https(ways[way]["issuer"]):
+        ways[way] = parse_checked(f"{place}.{way}", entry, WAYS[way])
+        if way == "oidc" and not ways[way]["jwks_uri"] and not https(ways[way]["issuer"]):
             raise IdcError("IDC-INV-007", name=f"{place}.oidc.issuer", observed=repr(ways[way]["issuer"]),
                            wanted="an https:// address, or jwks_uri beside it")
         if ways[way]["ca"]:
@@ -88,7 +91,8 @@ def parse_login(raw: Any, tenants: Mapping[str, Any], folder: str) -> dict[str, 
     return {**ways, "tenants": rows, "believed_s": BELIEVED_S} if ways else {}
 
 
-def _parse_way(place: str, entry: Any, known: Mapping[str, Check]) -> dict[str, Any]:
+def parse_checked(place: str, entry: Any, known: Mapping[str, Check]) -> dict[str, Any]:
+    """A mapping of the inventory with all its values, checked. Raises IdcError."""
     for error in mapping_errors(entry, place, known):
         raise error
     found = {}

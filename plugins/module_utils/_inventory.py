@@ -32,7 +32,7 @@ VARIABLES = (
     "idc_llm_secrets_file",
     "idc_llm_sources", "idc_llm_state_dir", "idc_llm_store_root",
 )
-SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token", "login_password")
+SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token", "login_password", "acme_eab_key")
 TENANT = ("keys", "require", "certificates", "groups", "acr", "amr", "deployments", "limits")
 SOURCES = ("wheels", "wheels_controller", "pip", "pip_list", "pip_ca", "archive", "archive_controller", "archive_sha256", "hf",
            "modelscope")
