@@ -63,8 +63,9 @@ class Deployment:
 
     @property
     def served_names(self) -> Any:
-        """What its engines answer to (``served-model-name``): its name, or a list of it and of that in whose place it is tried."""
-        return [self.name, self.canary.of] if self.canary else self.name
+        """What its engines answer to (``served-model-name``). vLLM says the first in each answer: a canary's callers see what they
+        asked for."""
+        return [self.canary.of, self.name] if self.canary else self.name
 
     @property
     def sizes(self) -> Optional[tuple[int, int, int]]:

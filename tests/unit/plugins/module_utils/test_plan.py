@@ -60,7 +60,7 @@ def test_a_canary_answers_to_both_names_and_takes_one_place():
             deployment("next", device="cpu", max_model_len=256, canary=canary)]
     plan = make_plan(both, cpu_hosts(), WISHES)
     assert [engine["name"] for engine in plan["engines"]] == ["r1-blue-0", "next-blue-0"]
-    assert [engine["config"]["served-model-name"] for engine in plan["engines"]] == ["r1", ["next", "r1"]]
+    assert [engine["config"]["served-model-name"] for engine in plan["engines"]] == ["r1", ["r1", "next"]]
     assert plan["gateway"]["upstreams"][1]["canary"] == canary and "canary" not in plan["gateway"]["upstreams"][0]
     assert any("next: its max-model-len is 256, that of r1 is 512" in text for text in plan["warnings"])
     more = make_plan([both[0], dataclasses.replace(both[1], canary=dataclasses.replace(both[1].canary, percent=50))], cpu_hosts(),
