@@ -69,8 +69,8 @@ def gateway_odd_networks(values: Sequence[Any], hosts: bool = False) -> list[Any
 
 
 def gateway_upstreams(plan: Mapping[str, Any], affinity: Mapping[str, Any], lang: str = "en") -> list[dict[str, Any]]:
-    """The plan's upstreams: deployment, servers, and affinity ("", header or prefix), with which each server has max_conns; a
-    canary's have behind, the deployment in whose place it is tried."""
+    """The plan's upstreams: deployment, servers, affinity ("", header or prefix), with which each server has max_conns, and tried,
+    whether it is a canary that has engines, whose servers have behind, the deployment in whose place it is tried."""
     rows = plan["gateway"]["upstreams"]
     try:
         found = _gateway.affinities(affinity, [row["deployment"] for row in rows])
@@ -81,7 +81,7 @@ def gateway_upstreams(plan: Mapping[str, Any], affinity: Mapping[str, Any], lang
         own = found.get(row["deployment"])
         more = {**({"max_conns": own["at_once"]} if own else {}), **({"behind": row["canary"]["of"]} if row.get("canary") else {})}
         made.append({"deployment": row["deployment"], "servers": [{**server, **more} for server in row["servers"]],
-                     "affinity": own["by"] if own else ""})
+                     "affinity": own["by"] if own else "", "tried": bool(row.get("canary") and row["servers"])})
     return made
 
 

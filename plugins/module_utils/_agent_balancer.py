@@ -34,7 +34,7 @@ else:  # a program on a host, with what it needs beside it: python3 -I leaves th
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import _agent_base as base  # type: ignore[import-not-found,no-redef]
 
-STICKY = ".sticky.conf"
+STICKY, TRIED = ".sticky.conf", ".tried.conf"
 SCALE = 10  # nginx's weights are whole numbers; a tenth is the finest share
 FULL, LOW, HELD, OUT = 1.0, 0.5, 0.1, 0.0  # shares of an engine's weight; HELD: what others cannot take, or a tenth
 
@@ -69,13 +69,15 @@ class State:
 
 
 def texts(upstreams: Mapping[str, Sequence[Server]], states: Mapping[str, State]) -> dict[str, str]:
-    """{file: server lines} of all upstreams: one for each deployment, and with max_conns another one, which is asked first."""
+    """{file: server lines} of all upstreams: one for each deployment; with max_conns another one, which is asked first; and of a
+    canary one for what it gets in the place of another deployment, behind which stand that one's engines."""
     found = {}
     for name, servers in upstreams.items():
-        behind = upstreams.get(servers[0].behind, ()) if servers else ()
-        found[f"{name}.conf"] = render(name, servers, states, behind=behind)
+        found[f"{name}.conf"] = render(name, servers, states)
         if any(server.max_conns for server in servers):
             found[f"{name}{STICKY}"] = render(name, servers, states, sticky=True)
+        if any(server.behind for server in servers):
+            found[f"{name}{TRIED}"] = render(name, servers, states, behind=upstreams.get(servers[0].behind, ()))
     return found
 
 

@@ -162,12 +162,15 @@ def _canary(raw: Any, label: str) -> Canary:
     percent, tenants = raw.get("percent", 0), raw.get("tenants") or []
     if not raw.get("of"):
         raise IdcError("IDC-INV-002", deployment=label, key="canary.of")
+    if not isinstance(raw["of"], str):
+        raise IdcError("IDC-INV-004", deployment=label, key="canary.of", observed=repr(raw["of"]),
+                       wanted="the name of a deployment")
     if isinstance(percent, bool) or not re.fullmatch(r"\d+", str(percent)) or int(percent) > 100:
         raise IdcError("IDC-INV-004", deployment=label, key="canary.percent", observed=repr(percent),
                        wanted="a whole number, 0 to 100")
     if isinstance(tenants, (str, Mapping)) or not isinstance(tenants, Iterable):
         raise IdcError("IDC-INV-004", deployment=label, key="canary.tenants", observed=repr(tenants), wanted="a list")
-    return Canary(str(raw["of"]), int(percent), tuple(map(str, tenants)))
+    return Canary(raw["of"], int(percent), tuple(map(str, tenants)))
 
 
 def canary_errors(deployments: Sequence[Deployment]) -> list[IdcError]:

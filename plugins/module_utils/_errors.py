@@ -1017,4 +1017,9 @@ CATALOGUE: dict[str, Entry] = {
                 "must reach their port 80. The next run asks again."),
         zh=Text("警告：{directory} 未能为 {names} 签发证书：{observed}", "现用证书有效期至 {until}；需要新证书（{reason}）。",
                 "请在此之前排除故障：控制机须能访问 ACME 服务器，域名须解析到网关，ACME 服务器须能访问网关的 80 端口。下次运行会再次申请。")),
+    "IDC-GW-015": Entry(
+        en=Text("nginx on {host} does not use the key {wanted}.", "That is the key of the certificates that the inventory names now; this playbook "
+                "renews, and brings no first one.", "Run site.yml, which changes the configuration as well."),
+        zh=Text("{host} 上的 nginx 没有使用密钥 {wanted}。", "这是清单现在指定的证书所用的密钥；本 playbook 只负责续期，不负责首次部署。",
+                "请运行 site.yml，它会同时更新配置。")),
 }

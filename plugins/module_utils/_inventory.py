@@ -125,9 +125,7 @@ def _secret_errors(secrets: Any, served: Sequence[Deployment]) -> list[IdcError]
         return [*errors, IdcError("IDC-INV-014")]
     for one in served:
         for name in one.canary.tenants if one.canary else ():
-            if name not in tenants:
-                errors.append(IdcError("IDC-INV-004", deployment=one.name, key="canary.tenants", observed=name,
-                                       wanted=f"a tenant of idc_llm_secrets.tenants, perhaps {nearest(name, map(str, tenants))}"))
+            errors += _tried_by(one, name, tenants)
     owners: dict[str, str] = {}
     for tenant, entry in sorted(tenants.items()):
         if not isinstance(entry, Mapping):
@@ -154,6 +152,18 @@ def _secret_errors(secrets: Any, served: Sequence[Deployment]) -> list[IdcError]
             if wanted not in deployments:
                 errors.append(IdcError("IDC-INV-017", tenant=tenant, deployment=wanted, nearest=nearest(wanted, deployments)))
     return errors + _key_errors(str(secrets.get("engine_key") or ""), "engine_key")
+
+
+def _tried_by(deployment: Deployment, name: str, tenants: Mapping[str, Any]) -> list[IdcError]:
+    """A tenant that a canary names must be one, and one that may use what it is a canary of."""
+    of = deployment.canary.of if deployment.canary else ""
+    if name not in tenants:
+        wanted = f"a tenant of idc_llm_secrets.tenants, perhaps {nearest(name, map(str, tenants))}"
+    elif isinstance(tenants[name], Mapping) and of not in (tenants[name].get("deployments") or [of]):
+        wanted = f"a tenant that may use {of}"
+    else:
+        return []
+    return [IdcError("IDC-INV-004", deployment=deployment.name, key="canary.tenants", observed=name, wanted=wanted)]
 
 
 def _key_errors(key: str, owner: str) -> list[IdcError]:

@@ -88,6 +88,7 @@ def test_a_second_run_changes_nothing_and_asks_nobody(house):
     assert asked > 0 and house.pebble.asked() == asked
 
 
+@pytest.mark.long
 def test_the_timer_has_nothing_to_do_and_says_until_when(house):
     asked = house.pebble.asked()
     done = house.renew()
@@ -97,6 +98,7 @@ def test_the_timer_has_nothing_to_do_and_says_until_when(house):
     assert house.pebble.asked() == asked and "gone" not in done.recap
 
 
+@pytest.mark.long
 def test_the_timer_renews_what_is_due(house):
     before, key = shown(house), (house.kept() / "server.key").read_text()
     house.pebble.leads_to("gw2")
@@ -109,6 +111,7 @@ def test_the_timer_renews_what_is_due(house):
     house.pebble.leads_to("gw1")
 
 
+@pytest.mark.long
 def test_check_mode_says_what_it_would_ask_for(house):
     before, asked = shown(house), house.pebble.asked()
     done = house.renew("--check", gateway_tls_renew_days=LIVES_DAYS + 1)
@@ -117,6 +120,7 @@ def test_check_mode_says_what_it_would_ask_for(house):
     assert (shown(house), house.pebble.asked()) == (before, asked)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("away")
 def test_without_the_acme_server_a_certificate_that_lasts_is_a_warning(house):
     before = shown(house)
@@ -125,6 +129,7 @@ def test_without_the_acme_server_a_certificate_that_lasts_is_a_warning(house):
     assert all(f"{name}: DNS:{DOMAIN}" in done.text for name in ADDRESSES) and shown(house) == before
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("away")
 def test_without_the_acme_server_one_that_will_not_do_is_an_error(house):
     before = shown(house)
@@ -133,6 +138,7 @@ def test_without_the_acme_server_one_that_will_not_do_is_an_error(house):
     assert shown(house) == before
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("away")
 def test_who_lost_the_state_folder_keeps_the_certificate_that_is_shown(house):
     before, kept = shown(house), house.kept()
@@ -145,6 +151,7 @@ def test_who_lost_the_state_folder_keeps_the_certificate_that_is_shown(house):
         (house.folder / "lost").rename(kept)
 
 
+@pytest.mark.long
 def test_an_order_that_the_server_refuses_takes_nothing_away(house):
     before = shown(house)
     house.pebble.leads_to("nobody")
@@ -156,9 +163,26 @@ def test_an_order_that_the_server_refuses_takes_nothing_away(house):
     assert not any((house.folder / name / "challenges").exists() for name in ADDRESSES)
 
 
+@pytest.mark.long
+def test_a_new_key_whose_order_is_refused_locks_nobody_out(house):
+    before, key = shown(house), house.kept() / "server.key"
+    old = key.read_text()
+    key.unlink()
+    house.pebble.leads_to("nobody")
+    try:
+        refused = house.run()
+    finally:
+        house.pebble.leads_to("gw1")
+    assert refused.rc != 0 and "IDC-GW-013" in refused.text and shown(house) == before, refused.output
+    done = house.run()
+    assert done.rc == 0 and key.read_text() != old and shown(house)["gw1"] != before["gw1"], done.output
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(("change", "code", "words"), [
     ({"gateway_tls_certificate": "a.pem", "gateway_tls_key": "a.key"}, "IDC-GW-011", "both gateway_acme and"),
-    ({"gateway_acme": {"directory": "https://localhost/dir", "ca": "nowhere.pem"}}, "IDC-INV-007", "gateway_acme.ca"),
+    ({"gateway_acme": {"directory": "https://localhost/dir", "ca": "nowhere.pem", "eab": {"kid": "x"}}}, "IDC-INV-007",
+     "gateway_acme.ca"),
     ({"gateway_acme": {"directry": "https://localhost/dir"}}, "IDC-INV-006", "directory"),
 ])
 def test_wrong_values_are_refused_before_anything_is_changed(house, change, code, words):
@@ -187,6 +211,7 @@ def test_port_80_shows_challenges_and_nothing_else(house):
     assert checked.returncode == 0 and "No issues found" in checked.stdout, checked.stdout
 
 
+@pytest.mark.long
 def test_the_own_ca_is_renewed_by_the_timer_and_stays_until_there_is_another_certificate(folder):
     (folder / "own").mkdir()
     house, one = House(folder / "own"), ("--limit", "gw1")
@@ -202,6 +227,9 @@ def test_the_own_ca_is_renewed_by_the_timer_and_stays_until_there_is_another_cer
         assert refused.rc != 0 and "IDC-GW-013" in refused.text and house.shown("gw1") == after, refused.output
         assert house.plain("/")[0] == 404, "it is ready for the next try"
         house.pebble.start()
+        asked = house.pebble.asked()
+        early = house.renew(*one)
+        assert early.rc != 0 and "IDC-GW-015" in early.text and house.pebble.asked() == asked, early.output
         done = house.run(*one)
         assert done.rc == 0 and issuer(house.shown("gw1")).startswith(BY_PEBBLE), done.output
     finally:

@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
             self._error(401, f"Unauthorized: {self.headers.get('Authorization')}")  # an ill-bred server repeats the key
         elif not sound:
             self._error(400, "this is no chat request")
-        elif payload["model"] != MODEL:
+        elif payload["model"] not in self.server.names:
             self._error(404, f"The model `{payload['model']}` does not exist.")
         elif fault == "500":
             self._error(500, "cannot schedule new futures after shutdown")
@@ -142,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """``faults``: what goes wrong, request by request; ``seen``: the requests that came.
+    """``faults``: what goes wrong, request by request; ``seen``: the requests that came; ``names``: the models that it answers to.
 
     ``tokens``, ``pace``: of a sound answer, seconds before each; ``gives_ids``: whether it knows vLLM's
     ``return_token_ids``; ``most``: how many requests were under way at once; ``piece``: bytes
@@ -159,6 +159,7 @@ class Server(ThreadingHTTPServer):
         self.seen: list[dict[str, Any]] = []
         self.url = ""
         self.tokens: tuple[str, ...] = TOKENS
+        self.names: tuple[str, ...] = (MODEL,)
         self.pace = 0.02
         self.gives_ids = True
         self.lock = threading.Lock()

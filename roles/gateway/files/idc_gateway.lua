@@ -189,7 +189,8 @@ local function admit()
 end
 
 local function session(affinity)
-  return affinity and affinity.variable and ngx.var[affinity.variable]
+  local named = affinity and affinity.variable and ngx.var[affinity.variable]
+  return named ~= "" and named
 end
 
 -- tried(NAME, CANARIES): the canary that gets this request for a deployment, if one does. A session stays where it began.
@@ -218,8 +219,10 @@ function M.route()
   local name = choose(tenant)
   local answers = tenant.canaries and tenant.canaries[name] and tried(name, tenant.canaries[name]) or name
   var.idc_deployment = answers
-  local affinity = rights.deployments[answers].affinity
-  if affinity then -- without a session any engine will do
+  local affinity = rights.deployments[name].affinity
+  if answers ~= name then -- behind its engines stand those of what was asked for
+    var.idc_pool = "tried"
+  elseif affinity then -- without a session any engine will do
     var.idc_pool = "sticky"
     var.idc_affinity = session(affinity) or (affinity.by == "prefix" and ngx.md5(body():sub(1, PREFIX))) or var.request_id
   end

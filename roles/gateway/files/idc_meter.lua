@@ -62,7 +62,7 @@ local function keep()
   if stream then
     stream:write(cjson.encode(all()))
     stream:close()
-    _, wrong = os.rename(beside, path)
+    wrong = select(2, os.rename(beside, path))
   end
   if wrong then
     ngx.log(ngx.ERR, "the count of tokens cannot be kept: ", wrong)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,8 +35,9 @@ def run(folder, **values):
     return done.returncode, re.sub(r"\s+", " ", done.stdout + done.stderr)
 
 
-def test_sound_values_pass(tmp_path):
-    rc, output = run(tmp_path)
+@pytest.mark.parametrize("values", [{}, {"gateway_acme": None, "gateway_login": None, "gateway_affinity": None}])
+def test_sound_values_pass(tmp_path, values):
+    rc, output = run(tmp_path, **values)
     assert rc == 0 and "changed=0" in output, output
 
 

@@ -47,11 +47,10 @@ def test_an_engine_stands_in_nginx_as_plan_operator_and_prober_say():
 def test_behind_a_canary_stand_the_engines_in_whose_place_it_is_tried():
     canary = replace(ONE, engine="next-blue-0", deployment="next", behind="tiny")
     found = texts({"tiny": [ONE, TWO], "next": [canary]}, {"tiny-blue-1": State(drained=True), "next-blue-0": State(share=OUT)})
-    assert [line.partition("fail_timeout=5s")[2] for line in found["next.conf"].splitlines()[1:]] == [
+    assert [line.partition("fail_timeout=5s")[2] for line in found["next.tried.conf"].splitlines()[1:]] == [
         " down; # next-blue-0", " backup; # tiny-blue-0", " down; # tiny-blue-1"]
-    assert "next" not in found["tiny.conf"] and set(found) == {"tiny.conf", "next.conf"}
-    sticky = texts({"tiny": [ONE], "next": [replace(canary, max_conns=4)]}, {})["next.sticky.conf"]
-    assert "tiny-blue-0" not in sticky, "a hash knows no backup: who finds no room there goes to next.conf"
+    assert "next" not in found["tiny.conf"] and set(found) == {"tiny.conf", "next.conf", "next.tried.conf"}
+    assert "tiny-blue" not in found["next.conf"], "who asks for it by name gets no other"
 
 
 # --- who wins --------------------------------------------------------------------------------------------------------

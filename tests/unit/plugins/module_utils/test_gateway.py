@@ -76,8 +76,8 @@ def test_the_filters_know_canaries_by_the_plan():
         {"deployment": "r1", "servers": [{"engine": "a"}]},
         {"deployment": "next", "servers": [{"engine": "b"}], "canary": canary(7)}]}}
     assert filters.gateway_upstreams(plan, {}) == [
-        {"deployment": "r1", "servers": [{"engine": "a"}], "affinity": ""},
-        {"deployment": "next", "servers": [{"engine": "b", "behind": "r1"}], "affinity": ""}]
+        {"deployment": "r1", "servers": [{"engine": "a"}], "affinity": "", "tried": False},
+        {"deployment": "next", "servers": [{"engine": "b", "behind": "r1"}], "affinity": "", "tried": True}]
     assert json.loads(filters.gateway_rights({"a": {}}, plan, {}))["tenants"]["a"]["canaries"] == {"r1": [["next", 7]]}
     assert filters.gateway_proofs({"a": {}}, plan) == [{"deployment": "r1", "tenant": "a"}]
     assert {"deployment": "next", "tenant": "a"} in filters.gateway_proofs({"a": {"deployments": ["next"]}}, plan)
@@ -113,8 +113,8 @@ def test_a_request_prefers_an_engine_as_its_deployment_has_it():
     plan = {"engines": [], "gateway": {"upstreams": [{"deployment": name, "servers": [{"engine": f"{name}-0"}]} for name in BOTH]}}
     raw = {"r1": {"by": "header", "at_once": 8}}
     assert filters.gateway_upstreams(plan, raw) == [
-        {"deployment": "r1", "servers": [{"engine": "r1-0", "max_conns": 8}], "affinity": "header"},
-        {"deployment": "v3", "servers": [{"engine": "v3-0"}], "affinity": ""}]
+        {"deployment": "r1", "servers": [{"engine": "r1-0", "max_conns": 8}], "affinity": "header", "tried": False},
+        {"deployment": "v3", "servers": [{"engine": "v3-0"}], "affinity": "", "tried": False}]
     found = json.loads(filters.gateway_rights({}, plan, raw))["deployments"]
     assert found["r1"]["affinity"] == {"by": "header", "at_once": 8, "variable": "http_x_session_id"}
     assert "affinity" not in found["v3"]

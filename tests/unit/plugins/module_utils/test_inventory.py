@@ -37,10 +37,14 @@ def deployment(**values):
     return change
 
 
-def canaries(*words):
-    """A change that adds deployments which are tried in the place of others."""
-    return lambda v: v["idc_llm_deployments"].extend(
-        {"name": f"next{number}", "model": "org/model", "revision": "def", "canary": word} for number, word in enumerate(words))
+def canaries(*words, owner=None):
+    """A change that adds deployments which are tried in the place of others; owner: what the tenant may use, if not all."""
+    def change(variables):
+        variables["idc_llm_deployments"].extend(
+            {"name": f"next{number}", "model": "org/model", "revision": "def", "canary": word} for number, word in enumerate(words))
+        if owner:
+            variables["idc_llm_secrets"]["tenants"]["bank"]["deployments"] = owner
+    return change
 
 
 def tenant_key(*keys):
@@ -66,11 +70,13 @@ def tenant_key(*keys):
     (deployment(canary={"of": "r2", "percent": 0.5}), "IDC-INV-004", ["0.5", "0 to 100"]),
     (deployment(canary={"of": "r2", "tenants": "bank"}), "IDC-INV-004", ["canary.tenants", "a list"]),
     (deployment(canary={"of": "r1"}), "IDC-INV-021", ["r1"]),
+    (deployment(canary={"of": ["r2"]}), "IDC-INV-004", ["canary.of", "the name of a deployment"]),
     (canaries({"of": "r2"}), "IDC-INV-021", ["r2", "r1"]),
     (canaries({"of": "r1", "percent": 60}, {"of": "r1", "percent": 41}), "IDC-INV-004", ["101", "100 at most"]),
     (canaries({"of": "r1"}, {"of": "next0"}), "IDC-INV-021", ["next1", "next0"]),
     (canaries({"of": "r1", "tenants": ["bank"]}, {"of": "r1", "tenants": ["bank"]}), "IDC-INV-004", ["bank", "next0"]),
     (canaries({"of": "r1", "tenants": ["bnk"]}), "IDC-INV-004", ["bnk", "bank"]),
+    (canaries({"of": "r1", "tenants": ["bank"]}, owner=["next0"]), "IDC-INV-004", ["bank", "a tenant that may use r1"]),
     (deployment(hosts=["n3"]), "IDC-INV-010", ["n3", "n1"]),
     (lambda v: v.update(idc_llm_deployments=[]), "IDC-INV-001", ["idc_llm_deployments"]),
     (lambda v: v.update(idc_llm_deployments=["r1"]), "IDC-INV-001", ["[1]"]),
