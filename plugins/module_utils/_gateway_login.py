@@ -15,8 +15,7 @@ BELIEVED_S = 60
 Check = tuple[Any, Callable[[Any], bool], str]  # what it is where it is missing (None: it must be there), what it may be, in words
 
 
-def text(value: Any) -> bool:
-    """Any text."""
+def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
@@ -45,15 +44,15 @@ def _seconds(value: Any) -> bool:
 
 
 WAIT: Check = (3, _seconds, "whole seconds from 1 to 10")
-CA: Check = ("", text, "a PEM file on the controller")
+CA: Check = ("", _text, "a PEM file on the controller")
 WAYS: dict[str, dict[str, Check]] = {
     "ldap": {
         "uris": (None, _uris, "a list of addresses as ldaps://dc1.example.com: a password must not travel in the clear"),
         "ca": CA,
         "base": (None, something, "where users stand, ou=people,dc=example,dc=com"),
         "filter": ("(uid={user})", _filter_of("{user}"), "a filter with {user}, as (uid={user}) or (sAMAccountName={user})"),
-        "bind_dn": ("", text, "the name of an account that may search, or nothing"),
-        "group_base": ("", text, "where groups stand, or nothing for the memberOf of users"),
+        "bind_dn": ("", _text, "the name of an account that may search, or nothing"),
+        "group_base": ("", _text, "where groups stand, or nothing for the memberOf of users"),
         "group_filter": ("(member={dn})", _filter_of("{dn}", "{user}"), "a filter with {dn} or {user}, as (member={dn})"),
         "timeout_s": WAIT,
     },

@@ -297,9 +297,8 @@ def _upstream(deployment: Deployment, engines: Sequence[Mapping[str, Any]]) -> D
     heads = [e for e in engines if e["deployment"] == deployment.name and e["head"]]
     tokens = [(e.get("memory") or {}).get("kv_tokens") or 0 for e in heads]
     least = min(tokens, default=0)
-    canary = {"of": deployment.canary.of, "percent": deployment.canary.percent, "tenants": list(deployment.canary.tenants)} \
-        if deployment.canary else None
-    return {"deployment": deployment.name, **({"canary": canary} if canary else {}),
+    canary = deployment.canary
+    return {"deployment": deployment.name, **({"canary": {**vars(canary), "tenants": list(canary.tenants)}} if canary else {}),
             "servers": [{"engine": e["name"], "address": e["address"], "port": e["port"],
                          "weight": max(1, min(100, round(own / least))) if least else 1} for e, own in zip(heads, tokens)]}
 
