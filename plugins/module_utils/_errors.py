@@ -1022,4 +1022,14 @@ CATALOGUE: dict[str, Entry] = {
                 "renews, and brings no first one.", "Run site.yml, which changes the configuration as well."),
         zh=Text("{host} 上的 nginx 没有使用密钥 {wanted}。", "这是清单现在指定的证书所用的密钥；本 playbook 只负责续期，不负责首次部署。",
                 "请运行 site.yml，它会同时更新配置。")),
+    "IDC-GW-016": Entry(
+        en=Text("{host} has nginx {version}, which speaks no HTTP/3, and gateway_http3 is true.", "It would not start with that configuration.",
+                "Set gateway_http3: false, or use a distribution whose nginx is built with it (Debian 13)."),
+        zh=Text("{host} 上的 nginx {version} 不支持 HTTP/3，而 gateway_http3 为 true。", "使用该配置 nginx 将无法启动。",
+                "请设置 gateway_http3: false，或使用 nginx 带有 HTTP/3 的发行版（Debian 13）。")),
+    "IDC-GW-017": Entry(
+        en=Text("gateway_ocsp_stapling is true, and the certificate of {host} names no OCSP responder.", "There is nothing to staple.",
+                "Set gateway_ocsp_stapling: false, or bring a certificate (gateway_tls_certificate, gateway_acme) of a CA that has a responder."),
+        zh=Text("gateway_ocsp_stapling 为 true，但 {host} 的证书未指明 OCSP 响应服务器。", "没有可供装订的内容。",
+                "请设置 gateway_ocsp_stapling: false，或使用带有 OCSP 响应服务器的 CA 签发的证书（gateway_tls_certificate、gateway_acme）。")),
 }

@@ -40,3 +40,12 @@ def test_the_rules_load_again_and_come_back_by_themselves(on, engine):
     node.check_output("nft delete table inet idc_llm_vllm")
     assert wait_for(lambda: node.run(TABLE).rc == 0, 180)
     assert node.check_output(TABLE) == before
+
+
+def test_a_gateway_bounds_new_connections_at_each_boot(fleet, on):
+    gateway = on("gateways")
+    table = gateway.check_output("nft list table inet idc_llm_gateway")
+    assert f"tcp dport != {fleet.plan['ports']['gateway']} accept" in table and "200/second burst 1000 packets" in table
+    assert gateway.service("idc-llm-firewall-gateway.service").is_enabled
+    gateway.check_output("systemctl start idc-llm-firewall-gateway.service")
+    assert gateway.check_output("nft list table inet idc_llm_gateway") == table

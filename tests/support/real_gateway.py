@@ -97,7 +97,9 @@ class Gateway:
             (self.root / name).rename(self.root / "idc_llm" / name)
         conf = self.root / "nginx.conf"
         text = conf.read_text()
-        listen = f"{'0.0.0.0' if self.inside else '127.0.0.1'}:{self.ports['gateway']}"
+        # with the PROXY protocol the role itself listens at 127.0.0.1, for who asks on the host
+        here = "0.0.0.0" if self.inside else "127.0.0.2" if self.variables.get("gateway_proxy_protocol") else "127.0.0.1"
+        listen = f"{here}:{self.ports['gateway']}"
         for here, there in (("/run/nginx.pid", f"{self.root}/pid"), ("/var/log/nginx", f"{self.folder}/log"),
                             ("load_module modules/", "load_module /usr/lib/nginx/modules/"), ("user www-data;", "user root;"),
                             (f"listen {self.ports['gateway']}", f"listen {listen}")):

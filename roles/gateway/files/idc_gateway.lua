@@ -22,6 +22,10 @@ function M.load(path)
   file:close()
   for name, tenant in pairs(rights.tenants) do
     meter.bound(name, tenant.tokens)
+    tenant.may = {}
+    for _, deployment in ipairs(tenant.deployments) do
+      tenant.may[deployment] = true
+    end
   end
 end
 
@@ -121,14 +125,12 @@ local function choose(tenant)
     return too_large(tenant.body_max)
   end
   local wanted, wrong = model(text)
+  if wanted and tenant.may[wanted] then
+    return wanted
+  end
   local list = table.concat(names, ", ")
   if not wanted then
     return refuse(400, "model_missing", wrong .. " This key may use: " .. list .. ".")
-  end
-  for _, name in ipairs(names) do
-    if name == wanted then
-      return name
-    end
   end
   local shown = wanted:sub(1, 100)
   if rights.deployments[wanted] then
@@ -203,6 +205,24 @@ local function tried(name, canaries)
   end
 end
 
+-- bind(VAR, LIMITS): a tenant's rate and number at once, and its deployment's: four at most. No loop: LuaJIT compiles none around which a
+-- function stands, and this runs for every request.
+local function bind(var, limits)
+  local one, two, three, four = limits[1], limits[2], limits[3], limits[4]
+  if one then
+    var[one[1]] = one[2]
+  end
+  if two then
+    var[two[1]] = two[2]
+  end
+  if three then
+    var[three[1]] = three[2]
+  end
+  if four then
+    var[four[1]] = four[2]
+  end
+end
+
 -- route(): chooses the deployment and sets $idc_deployment, $idc_retry and a variable for each limit.
 function M.route()
   local var = ngx.var
@@ -227,9 +247,7 @@ function M.route()
     var.idc_affinity = session(affinity) or (affinity.by == "prefix" and ngx.md5(body():sub(1, PREFIX))) or var.request_id
   end
   var.idc_retry = tenant.retry
-  for _, limit in ipairs(tenant.limits[name]) do
-    var[limit[1]] = limit[2]
-  end
+  bind(var, tenant.limits[name])
 end
 
 -- models(): the models that this key may use, as OpenAI lists them: https://platform.openai.com/docs/api-reference/models/list

@@ -6,19 +6,22 @@
 -- The count survives a reload (nginx keeps the memory) and a restart to within KEEP_S. Without a usage object (a stream of a client that
 -- did not ask for one, or that left) each event counts as one token, and the audit line says "estimated".
 local cjson = require("cjson.safe")
+local context = require("resty.core.ctx").get_ctx_table -- what ngx.ctx is, without the way there
 
 local M = {}
 local counts = ngx.shared.idc_tokens
+local arg, find, floor, format, sub = ngx.arg, string.find, math.floor, string.format, string.sub
 local KEEP_S = 5
 local TAIL = 4096 -- bytes; a usage object stands at the end of an answer
 local path -- of the file
-local kept = 0 -- number of the last change on disk
+local kept = 0 -- all tokens together that stand on disk
 local quotas = {} -- {tenant = {minute = tokens, day = tokens}}
+local names = {} -- {tenant = {deployment = names of its counters in memory}}
 
 local function window(tenant, name)
   local length = name == "minute" and 60 or 86400 -- days are UTC's
   local now = ngx.time()
-  return "w|" .. tenant .. "|" .. name .. "|" .. math.floor(now / length), length - now % length, length
+  return "w|" .. tenant .. "|" .. name .. "|" .. floor(now / length), length - now % length, length
 end
 
 -- load(FILE): once for each start of nginx; a reload finds the memory as it was.
@@ -40,34 +43,36 @@ function M.load(file)
   end
 end
 
--- What stands in memory as {key = {value, when it ends or nothing}}.
+-- What stands in memory as {key = {value, when it ends or nothing}}, and all tokens ever counted together.
 local function all()
-  local rows = {}
+  local rows, total = {}, 0
   for _, key in ipairs(counts:get_keys(0)) do
-    if key:find("|", 1, true) then
-      local ttl = counts:ttl(key)
-      rows[key] = { counts:get(key), ttl and ttl > 0 and ngx.time() + math.ceil(ttl) or nil }
+    local kind = key:match("^([tw])|")
+    if kind then
+      local value, ttl = counts:get(key) or 0, counts:ttl(key)
+      rows[key] = { value, ttl and ttl > 0 and ngx.time() + math.ceil(ttl) or nil }
+      total = kind == "t" and total + value or total
     end
   end
-  return rows
+  return rows, total
 end
 
 local function keep()
-  local change = counts:get("change") or 0
-  if change == kept then
+  local rows, total = all()
+  if total == kept then
     return
   end
   local beside = path .. "." .. ngx.worker.pid()
   local stream, wrong = io.open(beside, "wb")
   if stream then
-    stream:write(cjson.encode(all()))
+    stream:write(cjson.encode(rows))
     stream:close()
     wrong = select(2, os.rename(beside, path))
   end
   if wrong then
     ngx.log(ngx.ERR, "the count of tokens cannot be kept: ", wrong)
   else
-    kept = change
+    kept = total
   end
 end
 
@@ -105,27 +110,43 @@ function M.spent(tenant)
   return name, most, left
 end
 
+-- more(PART, AT): how many events of a stream begin from there on. Apart, because LuaJIT compiles no function around a loop that turns.
+local function more(part, at)
+  local count = 0
+  while at do
+    count = count + 1
+    at = find(part, "data: {", at + 7, true)
+  end
+  return count
+end
+
+local function events(part)
+  local at = find(part, "data: {", 1, true)
+  if not at then
+    return 0
+  end
+  at = find(part, "data: {", at + 7, true)
+  return at and 1 + more(part, at) or 1
+end
+
 -- see(): in the body filter, for each part of an answer.
 function M.see()
-  local part = ngx.arg[1]
+  local part = arg[1]
   if part == "" then
     return
   end
-  local ctx = ngx.ctx
-  if not ctx.first then
+  local ctx = context()
+  local last = ctx.last
+  if not last then
     ngx.update_time()
-    ctx.first = ngx.now()
-    ctx.before, ctx.last, ctx.events = "", "", 0
+    ctx.first, ctx.before, ctx.last, ctx.events = ngx.now(), "", part, events(part)
+    return
   end
-  local at = part:find("data: {", 1, true)
-  while at do
-    ctx.events = ctx.events + 1
-    at = part:find("data: {", at + 7, true)
-  end
-  if #ctx.last > TAIL then
-    ctx.before, ctx.last = ctx.last, part
+  ctx.events = ctx.events + events(part)
+  if #last > TAIL then
+    ctx.before, ctx.last = last, part
   else
-    ctx.last = ctx.last .. part
+    ctx.last = last .. part
   end
 end
 
@@ -145,25 +166,24 @@ end
 
 -- whole(TEXT, NAME, FROM, TO): the whole number that stands there under a name, or nil.
 local function whole(text, name, from, to)
-  local _, at = text:find(name, from, true)
+  local _, at = find(text, name, from, true)
   if not at or at > to then
     return nil
   end
-  local digit, value
-  at, digit = opened(text, at + 1)
-  while digit and digit >= 48 and digit <= 57 do
-    value = (value or 0) * 10 + digit - 48
-    at = at + 1
-    digit = text:byte(at)
+  at = find(text, ":", at + 1, true)
+  if not at or at > to then
+    return nil
   end
-  return value
+  local comma, brace = find(text, ",", at + 1, true), find(text, "}", at + 1, true)
+  local stop = comma and brace and comma > brace and brace or comma or brace
+  local value = stop and stop <= to + 1 and tonumber(sub(text, at + 1, stop - 1))
+  return value and value >= 0 and value == floor(value) and value or nil
 end
 
--- usage(TEXT): tokens of the prompt and of the completion by the last whole usage object of a text, or nil.
--- By hand and without patterns, pairs or a decoder: LuaJIT compiles none of these, and this runs for every request.
-local function usage(text)
+-- last_usage(TEXT): tokens of the prompt and of the completion by the last whole usage object of a text, or nil.
+local function last_usage(text)
   local from, to
-  local _, at = text:find('"usage"', 1, true)
+  local _, at = find(text, '"usage"', 1, true)
   while at do
     local start, byte = opened(text, at + 1)
     if byte == 123 then
@@ -181,7 +201,7 @@ local function usage(text)
         from, to = start, last
       end
     end
-    _, at = text:find('"usage"', at + 1, true)
+    _, at = find(text, '"usage"', at + 1, true)
   end
   if from then -- the Responses API says input and output
     return whole(text, '"prompt_tokens"', from, to) or whole(text, '"input_tokens"', from, to) or 0,
@@ -189,27 +209,62 @@ local function usage(text)
   end
 end
 
-local function add(key, count, ttl)
-  counts:incr(key, count, 0, ttl or 0)
+-- usage(TEXT): the same. What engines write, one object with its numbers in front, is read without a loop, a pattern, pairs or a
+-- decoder: LuaJIT compiles it then, and this runs for every request.
+local function usage(text)
+  local _, at = find(text, '"usage":', 1, true)
+  if at and not find(text, '"usage"', at + 1, true) then
+    local byte = text:byte(at + 1)
+    if byte == 123 or byte == 32 and text:byte(at + 2) == 123 then
+      local to = find(text, "}", at + 1, true)
+      if to then
+        local prompt, completion = whole(text, '"prompt_tokens"', at, to), whole(text, '"completion_tokens"', at, to)
+        if prompt and completion then
+          return prompt, completion
+        end
+      end
+    end
+  end
+  return last_usage(text)
+end
+
+-- counters(TENANT, DEPLOYMENT): the names of its two counters in memory, made once.
+local function counters(tenant, deployment)
+  local row = names[tenant]
+  if not row then
+    row = {}
+    names[tenant] = row
+  end
+  local pair = row[deployment]
+  if not pair then
+    pair = { prompt = "t|" .. tenant .. "|" .. deployment .. "|prompt", completion = "t|" .. tenant .. "|" .. deployment .. "|completion" }
+    row[deployment] = pair
+  end
+  return pair
 end
 
 local function spend(tenant, name, tokens)
   local key, left, length = window(tenant, name)
-  add(key, tokens, left + length)
+  counts:incr(key, tokens, 0, left + length)
 end
 
 -- done(): in the log phase, before the audit line is written.
 function M.done()
-  local ctx, var = ngx.ctx, ngx.var
-  local tenant, deployment = var.idc_tenant, var.idc_deployment
-  if not ctx.first or deployment == "" then
+  local ctx, var = context(), ngx.var
+  local first = ctx.first
+  if not first then
     return
   end
-  var.idc_ttft = string.format("%.3f", ctx.first - ngx.req.start_time())
+  local tenant, deployment = var.idc_tenant, var.idc_deployment
+  if deployment == "" then
+    return
+  end
+  var.idc_ttft = format("%.3f", first - ngx.req.start_time())
   if ngx.status ~= 200 then
     return
   end
-  local prompt, completion = usage(ctx.before .. ctx.last)
+  local before, last = ctx.before, ctx.last
+  local prompt, completion = usage(before == "" and last or before .. last)
   if prompt then
     var.idc_tokens_from = "usage"
   else
@@ -217,8 +272,9 @@ function M.done()
     var.idc_tokens_from = "estimated"
   end
   var.idc_prompt_tokens, var.idc_completion_tokens = prompt, completion
-  add("t|" .. tenant .. "|" .. deployment .. "|prompt", prompt)
-  add("t|" .. tenant .. "|" .. deployment .. "|completion", completion)
+  local pair = counters(tenant, deployment)
+  counts:incr(pair.prompt, prompt, 0)
+  counts:incr(pair.completion, completion, 0)
   local quota = quotas[tenant]
   if quota then
     if quota.minute then
@@ -228,7 +284,6 @@ function M.done()
       spend(tenant, "day", prompt + completion)
     end
   end
-  counts:incr("change", 1, 0)
 end
 
 -- metrics(): https://prometheus.io/docs/instrumenting/exposition_formats/
