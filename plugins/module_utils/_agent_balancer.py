@@ -34,7 +34,7 @@ else:  # a program on a host, with what it needs beside it: python3 -I leaves th
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import _agent_base as base  # type: ignore[import-not-found,no-redef]
 
-STICKY, TRIED = ".sticky.conf", ".tried.conf"
+STICKY, TRIED, HEALTH = ".sticky.conf", ".tried.conf", "_health.conf"
 SCALE = 10  # nginx's weights are whole numbers; a tenth is the finest share
 FULL, LOW, HELD, OUT = 1.0, 0.5, 0.1, 0.0  # shares of an engine's weight; HELD: what others cannot take, or a tenth
 
@@ -70,8 +70,8 @@ class State:
 
 def texts(upstreams: Mapping[str, Sequence[Server]], states: Mapping[str, State]) -> dict[str, str]:
     """{file: server lines} of all upstreams: one for each deployment; with max_conns another one, which is asked first; and of a
-    canary one for what it gets in the place of another deployment, behind which stand that one's engines."""
-    found = {}
+    canary one for what it gets in the place of another deployment, behind which stand that one's engines. And what /health says."""
+    found = {HEALTH: health(upstreams, states)}
     for name, servers in upstreams.items():
         found[f"{name}.conf"] = render(name, servers, states)
         if any(server.max_conns for server in servers):
@@ -103,6 +103,15 @@ def render(deployment: str, servers: Sequence[Server], states: Mapping[str, Stat
     return "\n".join(lines) + "\n"
 
 
+def health(upstreams: Mapping[str, Sequence[Server]], states: Mapping[str, State]) -> str:
+    """The answer to /health, for nginx: whether all deployments, some or none have an engine that gets requests. Numbers alone,
+    because whoever asks shows no key."""
+    serving = sum(alive(states.get(server.engine, State()) for server in servers) for servers in upstreams.values())
+    status = "ok" if serving == len(upstreams) else "degraded" if serving else "down"
+    answer = {"status": status, "deployments": {"all": len(upstreams), "serving": serving}}
+    return f"# Written by balancer.py; changes made here are lost.\nreturn 200 '{json.dumps(answer)}';\n"
+
+
 def others(engine: str, servers: Sequence[Server], states: Mapping[str, State]) -> list[State]:
     """What is known of the other engines of its upstream."""
     return [states.get(server.engine, State()) for server in servers if server.engine != engine]
@@ -118,7 +127,8 @@ def alive(states: Iterable[State]) -> bool:
 
 @dataclass(frozen=True)
 class Places:
-    """Where things are. engines: what the role wrote of the plan; states: a file per engine; live: a file or two per deployment."""
+    """Where things are. engines: what the role wrote of the plan; states: a file per engine; live: a file or two per deployment, and what
+    /health says."""
 
     engines: str = "/etc/nginx/idc_llm/engines.json"
     states: str = "/var/lib/idc_llm/gateway/engines"

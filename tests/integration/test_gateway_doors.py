@@ -178,3 +178,8 @@ def test_no_origin_is_invited(house):
     answer = house.ask("/v1/models", KEYS["plain"], Origin="https://evil.example")
     assert not any(name.lower().startswith("access-control") for name in answer.headers)
     assert answer.headers["X-Content-Type-Options"] == "nosniff" and "max-age" in answer.headers["Strict-Transport-Security"]
+
+
+def test_health_says_what_is_known_and_names_nobody(house):
+    answer = house.ask("/health")
+    assert (answer.status, json.loads(answer.body)) == (200, {"status": "degraded", "deployments": {"all": 2, "serving": 1}})

@@ -1,14 +1,15 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands before a request: a load balancer's PROXY protocol, an OCSP responder, the rate of new connections, a playbook that
-refuses; by the role's own files on the real nginx, OpenSSL and nftables."""
+"""What stands before a request: TLS, a load balancer's PROXY protocol, an OCSP responder, the rate of new connections; by the
+role's own files on the real nginx, OpenSSL, sslyze and nftables."""
 from __future__ import annotations
 
 import base64
 import http.client
 import http.server
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -18,7 +19,9 @@ import sys
 import threading
 import time
 import urllib.parse
+import venv
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,7 @@ import pytest
 from tests.support.openai_server import KEY as ENGINE_KEY
 from tests.support.openai_server import serve
 from tests.support.real_gateway import Answer, Gateway
+from tests.support.waiting import wait_for
 
 KEY = secrets.token_hex(24)
 TENANTS = {"bank": {"keys": [KEY]}}
@@ -115,7 +119,8 @@ def signed(tmp_path):
             "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
     openssl("req", *new, "-keyout", tmp_path / "server.key", "-out", tmp_path / "csr", "-subj", "/CN=localhost")
     (tmp_path / "extensions").write_text(
-        f"subjectAltName=DNS:localhost\nauthorityInfoAccess=OCSP;URI:http://127.0.0.1:{server.server_port}\n")
+        f"subjectAltName=DNS:localhost\nauthorityInfoAccess=OCSP;URI:http://127.0.0.1:{server.server_port}\n"
+        "basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n")
     openssl("x509", "-req", "-in", tmp_path / "csr", "-CA", tmp_path / "ca.pem", "-CAkey", tmp_path / "ca.key", "-set_serial", 77,
             "-days", 2, "-extfile", tmp_path / "extensions", "-out", tmp_path / "leaf")
     (tmp_path / "server.pem").write_text((tmp_path / "leaf").read_text() + (tmp_path / "ca.pem").read_text())
@@ -124,14 +129,22 @@ def signed(tmp_path):
     server.shutdown()
 
 
-def test_what_the_responder_says_is_stapled(signed):
-    (signed / "gateway").mkdir()
-    gateway = Gateway(signed / "gateway", {"tiny": []}, TENANTS, gateway_ocsp_stapling=True,
-                      gateway_tls_certificate=str(signed / "server.pem"), gateway_tls_key=str(signed / "server.key"))
+@contextmanager
+def shows(signed, **variables):
+    """A gateway with that certificate."""
+    gateway = Gateway(signed / "gateway", {"tiny": []}, TENANTS, gateway_tls_certificate=str(signed / "server.pem"),
+                      gateway_tls_key=str(signed / "server.key"), **variables)
     try:
         for name in ("server.pem", "server.key"):
             shutil.copy(signed / name, gateway.root / "idc_llm" / name)
         gateway.nginx("-s", "reload")
+        yield gateway
+    finally:
+        gateway.close()
+
+
+def test_what_the_responder_says_is_stapled(signed):
+    with shows(signed, gateway_ocsp_stapling=True) as gateway:
         for _turn in range(60):  # nginx asks when it is first asked
             said = openssl("s_client", "-connect", f"127.0.0.1:{gateway.ports['gateway']}", "-status", "-servername", "localhost",
                            "-CAfile", signed / "ca.pem", input="").stdout
@@ -140,8 +153,35 @@ def test_what_the_responder_says_is_stapled(signed):
             time.sleep(0.5)
         assert "OCSP Response Status: successful (0x0)" in said and "Cert Status: good" in said, said + gateway.errors()
         assert "Serial Number: 4D" in said
-    finally:
-        gateway.close()
+
+
+# --- TLS as sslyze sees it, in a virtual environment of its own: it needs another cryptography than ansible-lint
+
+SSLYZE = "sslyze==6.3.1"
+CACHE = Path(os.environ.get("IDC_LLM_CACHE", Path.home() / ".cache/idc_llm"))
+
+
+@pytest.fixture(scope="module")
+def sslyze():
+    folder = CACHE / "venvs" / SSLYZE.replace("==", "-")
+    if not (folder / "whole").exists():
+        venv.create(folder, clear=True, with_pip=True)
+        subprocess.run([folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", SSLYZE], check=True, timeout=300)
+        (folder / "whole").touch()
+    return folder / "bin/sslyze"
+
+
+@pytest.mark.parametrize(("version", "profile", "passes"), [
+    ("1.3", "modern", True), ("1.2", "modern", False), ("1.2", "intermediate", True)])
+def test_sslyze_finds_mozillas_profile(sslyze, signed, version, profile, passes):
+    with shows(signed, gateway_tls_min_version=version) as gateway:
+        where = f"localhost:{gateway.ports['gateway']}"
+        assert wait_for(lambda: "bank CA" in openssl("s_client", "-connect", where, "-showcerts", input="").stdout, 30)
+        done = subprocess.run([sslyze, f"--mozilla_config={profile}", f"--certinfo_ca_file={signed}/ca.pem", where], text=True,
+                              check=False, capture_output=True, timeout=120)
+    said = done.stdout.partition("COMPLIANCE")[2]
+    assert (done.returncode == 0) is passes and ("OK - Compliant" in said) is passes, said
+    assert passes or "tls_versions" in said
 
 
 # --- new connections

@@ -225,7 +225,7 @@ def test_what_reads_configurations_finds_nothing(house):
     (["-tls1_3", "-groups", "X448"], False), (["-tls1_3", "-groups", "P-521"], False),
 ])
 def test_the_listener_is_what_mozilla_calls_modern(house, options, taken):
-    """https://wiki.mozilla.org/Security/Server_Side_TLS; sslyze says the same, but cannot be installed beside ansible-lint."""
+    """https://wiki.mozilla.org/Security/Server_Side_TLS; what sslyze says of it: tests/integration/test_gateway_front.py."""
     where = f"127.0.0.1:{house.ports['gateway']}"
     done = subprocess.run(["openssl", "s_client", *options, "-connect", where], text=True, check=False, stdin=subprocess.DEVNULL,
                           capture_output=True, timeout=20)

@@ -4,6 +4,7 @@
 """Which engines nginx sends requests to: what the operator says and what the prober finds never overwrite each other."""
 from __future__ import annotations
 
+import json
 import ssl
 import subprocess
 import threading
@@ -11,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils import _agent_balancer as agent
-from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import HELD, LOW, OUT, Refused, Server, State, render, texts
+from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import HEALTH, HELD, LOW, OUT, Refused, Server, State, render, texts
 
 from tests.support.gateway_files import ONE, TWO, House
 from tests.support.openai_server import serve
@@ -39,7 +40,8 @@ def test_an_engine_stands_in_nginx_as_plan_operator_and_prober_say():
     lines = texts({"tiny": sticky}, states)["tiny.sticky.conf"].splitlines()[1:]
     assert [line.partition("fail_timeout=5s")[2] for line in lines] == [
         " max_conns=4; # tiny-blue-0", " max_conns=4; # tiny-blue-1", " max_conns=4; # tiny-blue-2"], "a hash knows no backup"
-    assert set(texts({"tiny": sticky, "other": servers[:2]}, states)) == {"tiny.conf", "tiny.sticky.conf", "other.conf"}
+    assert set(texts({"tiny": sticky, "other": servers[:2]}, states)) == {
+        "tiny.conf", "tiny.sticky.conf", "other.conf", HEALTH}
     assert "backup" not in render("tiny", [TWO], states), "somebody must be first"
     assert render("tiny", [], {}).splitlines()[1:] == ["server 127.0.0.1:9 down;"], "nginx wants one"
 
@@ -49,15 +51,26 @@ def test_behind_a_canary_stand_the_engines_in_whose_place_it_is_tried():
     found = texts({"tiny": [ONE, TWO], "next": [canary]}, {"tiny-blue-1": State(drained=True), "next-blue-0": State(share=OUT)})
     assert [line.partition("fail_timeout=5s")[2] for line in found["next.tried.conf"].splitlines()[1:]] == [
         " down; # next-blue-0", " backup; # tiny-blue-0", " down; # tiny-blue-1"]
-    assert "next" not in found["tiny.conf"] and set(found) == {"tiny.conf", "next.conf", "next.tried.conf"}
+    assert "next" not in found["tiny.conf"] and set(found) == {"tiny.conf", "next.conf", "next.tried.conf", HEALTH}
     assert "tiny-blue" not in found["next.conf"], "who asks for it by name gets no other"
+
+
+@pytest.mark.parametrize(("drained", "status", "serving"), [
+    ([], "ok", 2), (["tiny-blue-0"], "ok", 2), (["tiny-blue-0", "tiny-blue-1"], "degraded", 1),
+    (["tiny-blue-0", "tiny-blue-1", "more-blue-0"], "down", 0)])
+def test_health_says_how_many_deployments_have_an_engine(drained, status, serving):
+    upstreams = {"tiny": [ONE, TWO], "more": [replace(ONE, engine="more-blue-0", deployment="more")]}
+    said = texts(upstreams, {engine: State(drained=True) for engine in drained})[HEALTH].splitlines()[1]
+    answer = json.loads(said.removeprefix("return 200 '").removesuffix("';"))
+    assert answer == {"status": status, "deployments": {"all": 2, "serving": serving}}
 
 
 # --- who wins --------------------------------------------------------------------------------------------------------
 
 
 def test_drain_and_undrain_reload_once_each_and_a_second_word_changes_nothing(house):
-    assert house.balancer.apply() == [f"{house.folder}/nginx/engines/tiny.conf"] and house.reloads == 1
+    wanted = [f"{house.folder}/nginx/engines/{name}" for name in ("_health.conf", "tiny.conf")]
+    assert house.balancer.apply() == wanted and house.reloads == 1
     assert house.balancer.apply() == [] and house.reloads == 1
     assert house.balancer.say(["tiny-blue-0"], True, check=True) != [] and house.down() == []
     assert house.balancer.say(["tiny-blue-0", "no-such-engine"], True) != [] and house.down() == ["tiny-blue-0"]
