@@ -56,9 +56,10 @@ def test_the_gateway_says_nothing_of_itself(fleet):
 @pytest.mark.skipif(FLEET == "single", reason="Debian 12's nginx speaks no HTTP/3")
 def test_http_3_is_spoken_by_a_gateway_that_is_asked_to(fleet):
     asked = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4})
-    words = {"url": f"https://127.0.0.1:{fleet.plan['ports']['gateway']}/v1/chat/completions", "data": asked,
-             "header": f"Authorization: Bearer {fleet.key}", "write-out": " %{http_version}"}
-    told = "http3-only\nsilent\nshow-error\ninsecure\n" + "".join(f"{name} = {json.dumps(word)}\n" for name, word in words.items())
+    words = [("url", f"https://127.0.0.1:{fleet.plan['ports']['gateway']}/v1/chat/completions"), ("data", asked),
+             ("header", f"Authorization: Bearer {fleet.key}"), ("header", "Content-Type: application/json"),
+             ("write-out", " %{http_version}")]
+    told = "http3-only\nsilent\nshow-error\ninsecure\n" + "".join(f"{name} = {json.dumps(word)}\n" for name, word in words)
     done = subprocess.run(["ssh", "-F", fleet.state / "ssh/config", fleet.groups["gateways"][0], "curl --config -"], input=told,
                           capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0 and done.stdout.endswith(" 3"), done.stdout + done.stderr
