@@ -127,8 +127,8 @@ def alive(states: Iterable[State]) -> bool:
 
 @dataclass(frozen=True)
 class Places:
-    """Where things are. engines: what the role wrote of the plan; states: a file per engine; live: a file or two per deployment, and what
-    /health says."""
+    """Where things are. engines: what the role wrote of the plan; states: a file per engine; live: a file or two per deployment,
+    and what /health says."""
 
     engines: str = "/etc/nginx/idc_llm/engines.json"
     states: str = "/var/lib/idc_llm/gateway/engines"
