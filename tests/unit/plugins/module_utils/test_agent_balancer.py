@@ -12,7 +12,17 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils import _agent_balancer as agent
-from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import HEALTH, HELD, LOW, OUT, Refused, Server, State, render, texts
+from ansible_collections.idc.llm.plugins.module_utils._agent_balancer import (
+    HEALTH,
+    HELD,
+    LOW,
+    OUT,
+    Refused,
+    Server,
+    State,
+    render,
+    texts,
+)
 
 from tests.support.gateway_files import ONE, TWO, House
 from tests.support.openai_server import serve
