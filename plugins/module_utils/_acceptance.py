@@ -1,16 +1,24 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a host is fit to serve: checks and verdict. Pure; private to this collection."""
+"""Whether a host is fit to serve: checks and verdict. Pure; private to this collection.
+
+What was measured under load (``_agent_gpu_check.py``) stays with the verdict for as long as driver and GPUs are the same, and is
+judged anew each time, so that another threshold needs no other measurement.
+"""
 from __future__ import annotations
 
+import statistics
 from dataclasses import asdict, dataclass
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping, Optional
 
-from ansible_collections.idc.llm.plugins.module_utils._gpu import NvmlView
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import ALIKE, FIGURES, NAMES, PER_GPU, TOGETHER, minimum
+from ansible_collections.idc.llm.plugins.module_utils._gpu import Gpu, NvmlView
+from ansible_collections.idc.llm.plugins.module_utils._products import product_by_pci
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "/var/lib/idc_llm/acceptance.json"
+DRIFT = 0.95  # a figure that is under so much of the last accepted one is told, though it may be good enough
 
 
 @dataclass(frozen=True)
@@ -34,19 +42,94 @@ def checks(view: NvmlView) -> tuple[Check, ...]:
     )
 
 
-def verdict(view: NvmlView, previous: Any, now: str) -> dict[str, Any]:
-    """The verdict {schema, accepted, checks, driver_version, gpu_uuids, date}.
+def measured_checks(view: NvmlView, measured: Mapping[str, Any], own: Mapping[str, float]) -> Iterator[Check]:
+    """What a measurement shows. own: the site's minima by figure."""
+    if measured.get("error"):
+        yield Check("measured", False, str(measured["error"]), "a measurement that ends")
+        return
+    rows, together = measured["gpus"], measured.get("all_reduce")
+    kinds = {gpu.uuid: _kind(gpu) for gpu in view.gpus}
+    missing = sorted(str(uuid) for uuid in kinds if uuid not in {row["uuid"] for row in rows})
+    yield Check("gpus_measured", not missing, f"not measured: {', '.join(missing)}" if missing else f"{len(rows)}", f"{len(kinds)}")
+    for row in rows:
+        name = f"GPU {row['index']}"
+        wrong, slowed = row["wrong"], row.get("slowed", [])
+        yield Check(f"{name}: results", not wrong, f"{wrong} wrong of a product", "0")
+        yield Check(f"{name}: clocks under load", not slowed, ", ".join(slowed) or "not slowed", "not slowed")
+        for figure in PER_GPU:
+            least = minimum(figure, kinds.get(row["uuid"], ""), len(rows), own)
+            alike = [other[figure] for other in rows if kinds.get(other["uuid"]) == kinds.get(row["uuid"])]
+            beside = round(ALIKE * statistics.median(alike), 1) if len(alike) > 1 else 0.0
+            yield _at_least(f"{name}: {NAMES[figure]}", row[figure], max(least or 0.0, beside),
+                            "" if least and least >= beside else ", as the host's others")
+    if together:
+        least = minimum(TOGETHER, next(iter(kinds.values()), ""), together["gpus"], own)
+        yield Check("all-reduce: results", not together["wrong"], f"{together['wrong']} wrong", "0")
+        yield _at_least(NAMES[TOGETHER], together[TOGETHER], least or 0.0, "")
 
-    ``now`` is an ISO 8601 time; the date of a ``previous`` verdict stays where nothing else differs.
+
+def _kind(gpu: Gpu) -> str:
+    product = product_by_pci(gpu.pci_device_id) if gpu.pci_device_id else None
+    return product.name if product else str(gpu.name)
+
+
+def _at_least(name: str, seen: float, least: float, whose: str) -> Check:
+    return Check(name, seen >= least, f"{seen:g}", f"at least {least:g}{whose}" if least else "any: nothing is known of this card")
+
+
+def drifts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Sentences on figures that are lower than those of an accepted run before."""
+    said = []
+    old = {row["uuid"]: row for row in before.get("gpus", ())}
+    pairs = [(f"GPU {row['index']}: ", old[row["uuid"]], row) for row in now.get("gpus", ()) if row["uuid"] in old]
+    if before.get("all_reduce") and now.get("all_reduce"):
+        pairs.append(("", before["all_reduce"], now["all_reduce"]))
+    for name, was, row in pairs:
+        said += [f"{name}{NAMES[figure]}: {row[figure]:g}, was {was[figure]:g}" for figure in FIGURES
+                 if figure in row and figure in was and row[figure] < DRIFT * was[figure]]
+    return said
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """A verdict in words: what it is, each check that does not hold, each figure, and what became slower."""
+    bad = [check for check in found["checks"] if not check["ok"]]
+    good = "accepted by their health alone, the GPUs were not measured" if found.get("due") else "accepted: all checks hold"
+    said = [f"not accepted: {len(bad)} of {len(found['checks'])} checks failed" if bad else good]
+    said += [f"{check['name']}: {check['observed']}, wanted {check['wanted']}" for check in bad]
+    figures = set(NAMES.values())
+    said += [f"{check['name']}: {check['observed']}" for check in found["checks"]
+             if check["ok"] and check["name"].rpartition(": ")[2] in figures]
+    return said + [f"slower than before: {drift}" for drift in found.get("drift") or ()]
+
+
+def verdict(view: NvmlView, previous: Any, now: str, measured: Optional[Mapping[str, Any]] = None,
+            own: Optional[Mapping[str, float]] = None) -> dict[str, Any]:
+    """The verdict {schema, accepted, checks, driver_version, gpu_uuids, measured, due, drift, date}.
+
+    ``now`` is an ISO 8601 time; the date of a ``previous`` verdict stays where nothing else differs. measured: what
+    _agent_gpu_check.py said just now; without it that of the previous verdict counts, if it was of this driver and these GPUs.
+    due: a measurement is wanted.
     """
-    rows = checks(view)
+    before = dict(previous) if isinstance(previous, Mapping) else {}
+    uuids = sorted(gpu.uuid for gpu in view.gpus if gpu.uuid)
+    drift = list(before.get("drift") or ())
+    if measured is None:
+        judged = (before.get("schema"), before.get("driver_version"), before.get("gpu_uuids"))
+        same = judged == (SCHEMA, view.driver_version, uuids)
+        measured = before.get("measured") if same else None
+        drift = drift if same else []
+    else:
+        drift = drifts(before.get("measured") or {}, measured) if before.get("accepted") else []
+    rows = [*checks(view), *(measured_checks(view, measured, own or {}) if measured else ())]
     fresh = {
         "schema": SCHEMA,
         "accepted": all(row.ok for row in rows),
         "checks": [asdict(row) for row in rows],
         "driver_version": view.driver_version,
-        "gpu_uuids": sorted(gpu.uuid for gpu in view.gpus if gpu.uuid),
+        "gpu_uuids": uuids,
+        "measured": measured,
+        "due": view.state == "ok" and bool(uuids) and (not measured or bool(measured.get("error"))),
+        "drift": drift,
     }
-    before = dict(previous) if isinstance(previous, Mapping) else {}
     date = before.pop("date", None)
     return dict(fresh, date=date if before == fresh and isinstance(date, str) else now)

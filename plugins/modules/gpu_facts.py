@@ -18,6 +18,7 @@ description:
   - No program is run and nothing is written.
 extends_documentation_fragment:
   - idc.llm._common
+  - idc.llm._acceptance
 options:
   gather:
     description:
@@ -48,10 +49,6 @@ options:
     description: Folder where C(pynvml.py) lies if Python does not find it by itself.
     type: path
     default: /usr/local/lib/idc_llm
-  acceptance_file:
-    description: The host's acceptance verdict, as the role P(idc.llm.acceptance#role) writes it.
-    type: path
-    default: /var/lib/idc_llm/acceptance.json
 attributes:
   check_mode:
     support: full
@@ -315,6 +312,11 @@ ansible_facts:
             checks: {description: "C(name), C(ok), C(observed) and C(wanted) of each check.", type: list, elements: dict}
             driver_version: {description: "The driver that was judged.", type: str}
             gpu_uuids: {description: "The GPUs that were judged, sorted.", type: list, elements: str}
+            measured:
+              description: What C(_agent_gpu_check.py) measured of this driver and these GPUs. Null where nothing was.
+              type: dict
+            due: {description: "Whether a measurement is wanted, because none was made of these GPUs with this driver.", type: bool}
+            drift: {description: "Figures that were lower than in the accepted measurement before.", type: list, elements: str}
             date: {description: "When, in UTC, ISO 8601.", type: str}
 """
 
@@ -326,6 +328,7 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.idc.llm.plugins.module_utils import _gpu, _host, _rdma
 from ansible_collections.idc.llm.plugins.module_utils._acceptance import FILE, verdict
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import FIGURES
 from ansible_collections.idc.llm.plugins.module_utils._nvml import BINDING_PATH, load_binding
 
 ARGUMENTS: dict[str, Any] = {
@@ -335,6 +338,8 @@ ARGUMENTS: dict[str, Any] = {
     "nccl_debug": {"type": "str", "choices": ["WARN", "INFO"], "default": "WARN"},
     "binding_path": {"type": "path", "default": BINDING_PATH},
     "acceptance_file": {"type": "path", "default": FILE},
+    "acceptance_measured": {"type": "dict"},
+    "acceptance_thresholds": {"type": "dict", "options": {figure: {"type": "float"} for figure in FIGURES}},
     "lang": {"type": "str", "choices": ["en", "zh"], "default": "en"},
 }
 
@@ -353,6 +358,7 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
         interface = _rdma.interface_of(given["address"], proc=proc)
         nccl = _rdma.nccl_environment(ports, interface, _rdma.link_speed(interface, sysfs), given["nccl_debug"])
     previous = read_verdict(given["acceptance_file"])
+    thresholds = {figure: least for figure, least in (given["acceptance_thresholds"] or {}).items() if least is not None}
     return dict(
         view.as_dict(),
         summary=_gpu.summary(view, cards, sum(port.state == "ACTIVE" for port in ports), nouveau),
@@ -366,7 +372,7 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
         host=_host.read_host(sysfs, proc),
         store=_host.read_store(given["store_path"], proc),
         acceptance=previous,
-        acceptance_now=verdict(view, previous, now),
+        acceptance_now=verdict(view, previous, now, given["acceptance_measured"], thresholds),
     )
 
 

@@ -4,9 +4,14 @@
 """The verdict on a host."""
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils._acceptance import checks, verdict
+from ansible_collections.idc.llm.plugins.module_utils._acceptance import checks, lines, verdict
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import EXPECTED, PER_GPU, minimum
 from ansible_collections.idc.llm.plugins.module_utils._gpu import Gpu, NvmlView
+from ansible_collections.idc.llm.plugins.module_utils._products import PRODUCTS
 
 GOOD = Gpu(index=0, uuid="GPU-b", healthy=True)
 SICK = Gpu(index=1, uuid="GPU-a", healthy=False)
@@ -34,7 +39,7 @@ def test_a_sick_gpu_is_named():
 
 def test_what_stands_in_the_verdict():
     found = verdict(NvmlView("ok", driver_version="580.1", gpus=(GOOD, SICK)), None, "2026-11-22T00:00:00Z")
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert (found["driver_version"], found["gpu_uuids"]) == ("580.1", ["GPU-a", "GPU-b"])
     assert found["checks"][0] == {"name": "driver_answers", "ok": True, "observed": "ok", "wanted": "ok"}
     assert found["date"] == "2026-11-22T00:00:00Z"
@@ -51,3 +56,103 @@ def test_the_date_stays_while_nothing_else_differs():
 @pytest.mark.parametrize("previous", [[], "x", {}, {"date": 3}, {"schema": 1, "date": "old"}])
 def test_a_previous_verdict_that_is_no_verdict(previous):
     assert verdict(NvmlView("no_driver"), previous, "now")["date"] == "now"
+
+
+# --- under load ------------------------------------------------------------------------------------------------------
+
+H200 = NvmlView("ok", driver_version="580.159.04", gpus=tuple(
+    Gpu(index=number, uuid=f"GPU-{number}", healthy=True, name="NVIDIA H200", pci_device_id="0x2335") for number in range(2)))
+# as two H200 gave it, docs/guides/acceptance.md
+MEASURED = {
+    "torch": "2.11.0+cu130", "cuda": "13.0", "nccl": "2.28.9",
+    "gpus": [{"index": number, "name": "NVIDIA H200", "uuid": f"GPU-{number}", "matmul_tflops": 672.9, "memory_gbs": 4241.6,
+              "to_gpu_gbs": 54.99, "from_gpu_gbs": 55.29, "wrong": 0, "sm_mhz": 1455, "watts": 690.4, "celsius": 53, "slowed": []}
+             for number in range(2)],
+    "all_reduce": {"gpus": 2, "bytes": 1073741824, "busbw_gbs": 320.7, "wrong": 0}}
+
+
+def spoiled(place, figure, value):
+    """The measurement with one figure changed; place: number of a GPU, or all_reduce."""
+    found = deepcopy(MEASURED)
+    (found["all_reduce"] if place == "all_reduce" else found["gpus"][place])[figure] = value
+    return found
+
+
+def failing(found):
+    return {check["name"]: (check["observed"], check["wanted"]) for check in found["checks"] if not check["ok"]}
+
+
+def test_two_good_h200_are_accepted_by_what_they_do():
+    found = verdict(H200, None, "now", MEASURED)
+    assert (found["accepted"], found["due"], found["measured"], failing(found)) == (True, False, MEASURED, {})
+    assert len(found["checks"]) == 3 + 1 + 2 * 6 + 2
+    assert lines(found)[0] == "accepted: all checks hold"
+    assert "all-reduce bus bandwidth, GB/s: 320.7" in lines(found) and "GPU 1: GPU memory, GB/s: 4241.6" in lines(found)
+
+
+@pytest.mark.parametrize(("place", "figure", "value", "name", "wanted"), [
+    (0, "matmul_tflops", 500, "GPU 0: bf16 matmul, TFLOP/s", "at least 603"),
+    (1, "to_gpu_gbs", 27.1, "GPU 1: host to GPU, GB/s", "at least 49.5"),  # a link of half the width
+    (1, "wrong", 3, "GPU 1: results", "0"),
+    (0, "slowed", ["hardware thermal"], "GPU 0: clocks under load", "not slowed"),
+    ("all_reduce", "busbw_gbs", 40.0, "all-reduce bus bandwidth, GB/s", "at least 288"),  # NCCL went over PCIe
+    ("all_reduce", "wrong", 1, "all-reduce: results", "0")])
+def test_what_is_not_good_enough_keeps_the_host_out_and_says_so(place, figure, value, name, wanted):
+    found = verdict(H200, None, "now", spoiled(place, figure, value))
+    assert not found["accepted"] and set(failing(found)) == {name} and failing(found)[name][1] == wanted
+    assert lines(found)[0] == f"not accepted: 1 of {len(found['checks'])} checks failed"
+    assert any(line.startswith(f"{name}: ") and line.endswith(f"wanted {wanted}") for line in lines(found))
+
+
+def test_a_card_that_nobody_has_measured_is_compared_with_its_host_s_others():
+    unknown = replace(H200, gpus=tuple(replace(gpu, pci_device_id="0xffff", name="NVIDIA X1") for gpu in (*H200.gpus, Gpu(
+        index=2, uuid="GPU-2", healthy=True))))
+    three = deepcopy(MEASURED)
+    three["gpus"].append({**three["gpus"][0], "index": 2, "uuid": "GPU-2", "memory_gbs": 3000})
+    found = verdict(unknown, None, "now", three)
+    assert failing(found) == {"GPU 2: GPU memory, GB/s": ("3000", "at least 3817.4, as the host's others")}
+    assert verdict(unknown, None, "now", three, {"memory_gbs": 4000})["accepted"] is False
+
+
+def test_the_site_s_word_stands_in_the_place_of_what_is_expected():
+    slow = spoiled("all_reduce", "busbw_gbs", 200.0)
+    assert verdict(H200, None, "now", slow)["accepted"] is False
+    assert verdict(H200, None, "now", slow, {"busbw_gbs": 180})["accepted"] is True
+    assert failing(verdict(H200, None, "now", MEASURED, {"busbw_gbs": 330})) == {
+        "all-reduce bus bandwidth, GB/s": ("320.7", "at least 330")}
+
+
+def test_a_gpu_that_was_left_out_or_a_run_that_broke_off_is_no_pass():
+    short = {**MEASURED, "gpus": MEASURED["gpus"][:1], "all_reduce": None}
+    assert failing(verdict(H200, None, "now", short)) == {"gpus_measured": ("not measured: GPU-1", "2")}
+    broken = verdict(H200, None, "now", {"error": "CUDA error: an illegal memory access"})
+    assert failing(broken) == {"measured": ("CUDA error: an illegal memory access", "a measurement that ends")}
+    assert broken["due"], "the next run tries again"
+
+
+def test_a_measurement_counts_until_driver_or_cards_change_and_thresholds_count_at_once():
+    first = verdict(H200, None, "first", MEASURED)
+    assert verdict(H200, first, "second") == first
+    assert verdict(H200, first, "second", own={"busbw_gbs": 400})["accepted"] is False
+    for other in (replace(H200, driver_version="595.1"), replace(H200, gpus=H200.gpus[:1])):
+        found = verdict(other, first, "second")
+        assert (found["measured"], found["due"], found["accepted"], found["date"]) == (None, True, True, "second")
+    assert verdict(H200, {**first, "schema": 1}, "second")["due"]
+    assert lines(found) == ["accepted by their health alone, the GPUs were not measured"]
+    assert not verdict(NvmlView("no_driver"), None, "now")["due"]
+
+
+def test_what_became_slower_is_told_though_it_is_good_enough():
+    first = verdict(H200, None, "first", MEASURED)
+    again = verdict(H200, first, "second", spoiled(1, "memory_gbs", 3900.0))
+    assert again["accepted"] and again["drift"] == ["GPU 1: GPU memory, GB/s: 3900, was 4241.6"]
+    assert lines(again)[-1] == "slower than before: GPU 1: GPU memory, GB/s: 3900, was 4241.6"
+    assert verdict(H200, again, "third")["drift"] == again["drift"], "until the next measurement"
+    assert verdict(H200, {**first, "accepted": False}, "second", spoiled(1, "memory_gbs", 3900.0))["drift"] == []
+
+
+def test_the_table_names_cards_that_there_are_and_figures_that_are_measured():
+    assert set(EXPECTED) <= {product.name for product in PRODUCTS}
+    assert all(set(row.per_gpu) <= set(PER_GPU) and (row.per_gpu or row.busbw_gbs) for row in EXPECTED.values())
+    assert minimum("busbw_gbs", "H100 SXM5 80GB", 8, {}) == 432.0 and minimum("busbw_gbs", "A100 SXM4 80GB", 8, {}) == 211.5
+    assert minimum("busbw_gbs", "H100 SXM5 80GB", 4, {}) is None and minimum("matmul_tflops", "", 1, {}) is None

@@ -9,6 +9,7 @@ import json
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.idc.llm.plugins.doc_fragments._acceptance import ModuleDocFragment
 from ansible_collections.idc.llm.plugins.module_utils import _gpu, _gpu_topology, _host, _rdma
 from ansible_collections.idc.llm.plugins.modules import gpu_facts
 
@@ -84,7 +85,7 @@ def test_every_documented_fact_has_a_type_and_a_sentence():
 
 
 def test_the_options_are_documented_as_they_are():
-    options = yaml.safe_load(gpu_facts.DOCUMENTATION)["options"]
+    options = {**yaml.safe_load(gpu_facts.DOCUMENTATION)["options"], **yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]}
     code = {name: option for name, option in gpu_facts.ARGUMENTS.items() if name != "lang"}
     assert {n: (o["type"], o.get("default"), o.get("choices")) for n, o in options.items()} == {
         n: (o["type"], o.get("default"), o.get("choices")) for n, o in code.items()}

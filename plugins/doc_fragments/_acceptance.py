@@ -1,0 +1,40 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of gpu_facts about the acceptance verdict. Private to this collection."""
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The options about judging a host."""
+
+    DOCUMENTATION = r"""
+options:
+  acceptance_file:
+    description: The host's acceptance verdict, as the role P(idc.llm.acceptance#role) writes it.
+    type: path
+    default: /var/lib/idc_llm/acceptance.json
+  acceptance_measured:
+    description:
+      - What C(_agent_gpu_check.py) printed just now, or C(error) with what went wrong. Without it that of the last verdict counts.
+    type: dict
+  acceptance_thresholds:
+    description: The least that is good enough on this host, in the place of what the collection expects of its cards.
+    type: dict
+    suboptions:
+      matmul_tflops:
+        description: A bf16 product of matrices of one GPU, in TFLOP/s.
+        type: float
+      memory_gbs:
+        description: GPU memory, read and written, in GB/s.
+        type: float
+      to_gpu_gbs:
+        description: From pinned host memory to a GPU, in GB/s.
+        type: float
+      from_gpu_gbs:
+        description: From a GPU to pinned host memory, in GB/s.
+        type: float
+      busbw_gbs:
+        description: Bus bandwidth of an all-reduce over all GPUs of the host, in GB/s.
+        type: float
+"""
