@@ -205,8 +205,8 @@ local function tried(name, canaries)
   end
 end
 
--- bind(VAR, LIMITS): a tenant's rate and number at once, and its deployment's: four at most. No loop: LuaJIT compiles none around which a
--- function stands, and this runs for every request.
+-- bind(VAR, LIMITS): a tenant's rate and number at once, and its deployment's: four at most. Without a loop, because LuaJIT does not
+-- compile a function that turns one, and this runs for every request.
 local function bind(var, limits)
   local one, two, three, four = limits[1], limits[2], limits[3], limits[4]
   if one then

@@ -110,7 +110,7 @@ function M.spent(tenant)
   return name, most, left
 end
 
--- more(PART, AT): how many events of a stream begin from there on. Apart, because LuaJIT compiles no function around a loop that turns.
+-- more(PART, AT): how many events of a stream begin from there on. Apart, because LuaJIT does not compile a function that turns a loop.
 local function more(part, at)
   local count = 0
   while at do
