@@ -14,6 +14,10 @@ options:
     description: The host's acceptance verdict, as the role P(idc.llm.acceptance#role) writes it.
     type: path
     default: /var/lib/idc_llm/acceptance.json
+  acceptance_measure:
+    description: Whether what was measured counts. V(false) judges health alone.
+    type: bool
+    default: true
   acceptance_measured:
     description:
       - What C(_agent_gpu_check.py) printed just now, or C(error) with what went wrong. Without it that of the last verdict counts.

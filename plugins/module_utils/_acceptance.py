@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether a host is fit to serve: checks and verdict. Pure; private to this collection.
 
-What was measured under load (``_agent_gpu_check.py``) stays with the verdict for as long as driver and GPUs are the same, and is
-judged anew each time, so that another threshold needs no other measurement.
+What was measured under load (``_agent_gpu_check.py``) stays with the verdict for as long as driver and GPUs are the same; what was
+not good enough stays until there is another. It is judged anew each time, so that another threshold needs no other measurement.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ansible_collections.idc.llm.plugins.module_utils._gpu import Gpu, NvmlView
 from ansible_collections.idc.llm.plugins.module_utils._products import product_by_pci
 
 SCHEMA = 2
+IDLE_BYTES = 1 << 30  # a card that holds less is idle: its driver and a desktop take some
 FILE = "/var/lib/idc_llm/acceptance.json"
 DRIFT = 0.95  # a figure that is under so much of the last accepted one is told, though it may be good enough
 
@@ -42,20 +43,31 @@ def checks(view: NvmlView) -> tuple[Check, ...]:
     )
 
 
+def measurable(view: NvmlView) -> list[str]:
+    """UUIDs of the GPUs that can be measured: not those that are cut into MIG slices."""
+    return sorted(gpu.uuid for gpu in view.gpus if gpu.uuid and not gpu.mig_enabled)
+
+
+def idle(view: NvmlView) -> bool:
+    """Whether no program uses the GPUs, as far as NVML shows; what it does not show is no proof."""
+    return all(gpu.processes is not None and not gpu.processes and (gpu.memory_used_bytes or 0) <= IDLE_BYTES for gpu in view.gpus)
+
+
 def measured_checks(view: NvmlView, measured: Mapping[str, Any], own: Mapping[str, float]) -> Iterator[Check]:
     """What a measurement shows. own: the site's minima by figure."""
-    if measured.get("error"):
-        yield Check("measured", False, str(measured["error"]), "a measurement that ends")
+    if "error" in measured:
+        yield Check("measured", False, str(measured["error"] or "it ended without a word"), "a measurement that ends")
         return
     rows, together = measured["gpus"], measured.get("all_reduce")
-    kinds = {gpu.uuid: _kind(gpu) for gpu in view.gpus}
+    kinds = {gpu.uuid: _kind(gpu) for gpu in view.gpus if gpu.uuid in measurable(view)}
     missing = sorted(str(uuid) for uuid in kinds if uuid not in {row["uuid"] for row in rows})
     yield Check("gpus_measured", not missing, f"not measured: {', '.join(missing)}" if missing else f"{len(rows)}", f"{len(kinds)}")
     for row in rows:
         name = f"GPU {row['index']}"
-        wrong, slowed = row["wrong"], row.get("slowed", [])
+        wrong, slowed = row["wrong"], row.get("slowed")
         yield Check(f"{name}: results", not wrong, f"{wrong} wrong of a product", "0")
-        yield Check(f"{name}: clocks under load", not slowed, ", ".join(slowed) or "not slowed", "not slowed")
+        seen = "not seen, nvidia-smi shows nothing" if slowed is None else ", ".join(slowed) or "not slowed"
+        yield Check(f"{name}: clocks under load", not slowed, seen, "not slowed")
         for figure in PER_GPU:
             least = minimum(figure, kinds.get(row["uuid"], ""), len(rows), own)
             alike = [other[figure] for other in rows if kinds.get(other["uuid"]) == kinds.get(row["uuid"])]
@@ -93,7 +105,7 @@ def drifts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def lines(found: Mapping[str, Any]) -> list[str]:
     """A verdict in words: what it is, each check that does not hold, each figure, and what became slower."""
     bad = [check for check in found["checks"] if not check["ok"]]
-    good = "accepted by their health alone, the GPUs were not measured" if found.get("due") else "accepted: all checks hold"
+    good = "accepted: all checks hold" if found.get("measured") else "accepted by health alone, the GPUs were not measured"
     said = [f"not accepted: {len(bad)} of {len(found['checks'])} checks failed" if bad else good]
     said += [f"{check['name']}: {check['observed']}, wanted {check['wanted']}" for check in bad]
     figures = set(NAMES.values())
@@ -103,33 +115,37 @@ def lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(view: NvmlView, previous: Any, now: str, measured: Optional[Mapping[str, Any]] = None,
-            own: Optional[Mapping[str, float]] = None) -> dict[str, Any]:
-    """The verdict {schema, accepted, checks, driver_version, gpu_uuids, measured, due, drift, date}.
+            own: Optional[Mapping[str, float]] = None, measure: bool = True) -> dict[str, Any]:
+    """The verdict {schema, accepted, checks, driver_version, gpu_uuids, measured, due, drift, best, date}.
 
     ``now`` is an ISO 8601 time; the date of a ``previous`` verdict stays where nothing else differs. measured: what
-    _agent_gpu_check.py said just now; without it that of the previous verdict counts, if it was of this driver and these GPUs.
-    due: a measurement is wanted.
+    _agent_gpu_check.py said just now; without it that of the previous verdict counts, if it was of this driver and these GPUs, or
+    was not good enough. measure: False where health alone is to be judged. due: a measurement is wanted. best: figures of the last
+    measurement that was accepted, which drift compares with.
     """
-    before = dict(previous) if isinstance(previous, Mapping) else {}
+    before = dict(previous) if isinstance(previous, Mapping) and previous.get("schema") == SCHEMA else {}
     uuids = sorted(gpu.uuid for gpu in view.gpus if gpu.uuid)
-    drift = list(before.get("drift") or ())
-    if measured is None:
-        judged = (before.get("schema"), before.get("driver_version"), before.get("gpu_uuids"))
-        same = judged == (SCHEMA, view.driver_version, uuids)
-        measured = before.get("measured") if same else None
-        drift = drift if same else []
-    else:
-        drift = drifts(before.get("measured") or {}, measured) if before.get("accepted") else []
+    same = (before.get("driver_version"), before.get("gpu_uuids")) == (view.driver_version, uuids)
+    best, drift = before.get("best"), list(before.get("drift") or ())
+    if not measure:
+        measured, drift = None, []
+    elif measured is not None:
+        same, drift = True, drifts(best or {}, measured)
+    elif same or before.get("measured") and not before.get("accepted"):
+        measured = before["measured"]
     rows = [*checks(view), *(measured_checks(view, measured, own or {}) if measured else ())]
+    accepted = all(row.ok for row in rows)
     fresh = {
         "schema": SCHEMA,
-        "accepted": all(row.ok for row in rows),
+        "accepted": accepted,
         "checks": [asdict(row) for row in rows],
         "driver_version": view.driver_version,
         "gpu_uuids": uuids,
         "measured": measured,
-        "due": view.state == "ok" and bool(uuids) and (not measured or bool(measured.get("error"))),
-        "drift": drift,
+        "due": measure and view.state == "ok" and bool(measurable(view)) and (not same or not measured or "error" in measured),
+        "drift": drift if measured and same else [],
+        "best": measured if measured and accepted else best,
     }
+    before = dict(previous) if isinstance(previous, Mapping) else {}
     date = before.pop("date", None)
     return dict(fresh, date=date if before == fresh and isinstance(date, str) else now)

@@ -30,7 +30,7 @@ class Expected:
 
 EXPECTED: Dict[str, Expected] = {
     # two cards of an HGX board, passed through, 700 W, driver 580.159.04, NCCL without NVLS, 2026-11-30:
-    # docs/guides/acceptance.md. Eight: https://github.com/NVIDIA/nccl-tests/issues/272
+    # docs/guides/acceptance.md. Eight, which NVLink SHARP takes (a ring reaches 370 at most): https://github.com/NVIDIA/nccl-tests/issues/272
     "H200 SXM": Expected({"matmul_tflops": 670, "memory_gbs": 4240, "to_gpu_gbs": 55, "from_gpu_gbs": 55}, {2: 320, 8: 475}),
     # NCCL's maintainer: https://github.com/NVIDIA/nccl-tests/issues/212
     "H100 SXM5 80GB": Expected(busbw_gbs={8: 480}),

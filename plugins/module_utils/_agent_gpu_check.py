@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 MIB = 1 << 20
 WARM, LIMIT_S = 3, 120
@@ -49,14 +49,37 @@ def bus_bandwidth(gigabytes: float, seconds: float, ranks: int) -> float:
 
 def under_load(uuid: str) -> dict[str, Any]:
     """What nvidia-smi shows of one GPU now; nothing where it does not answer."""
-    fields = "clocks.sm,power.draw,temperature.gpu,clocks_event_reasons.active"
+    for name in ("clocks_event_reasons", "clocks_throttle_reasons"):  # the older name, for older drivers
+        try:
+            clock, watts, celsius, mask = smi(uuid, f"clocks.sm,power.draw,temperature.gpu,{name}.active")
+            return {"sm_mhz": int(clock), "watts": float(watts), "celsius": int(celsius), "slowed": reasons(int(mask, 16))}
+        except (OSError, subprocess.SubprocessError, ValueError):
+            continue
+    return {}
+
+
+def smi(uuid: str, fields: str) -> list[str]:
+    """What nvidia-smi says of a GPU. Raises OSError and subprocess' errors."""
+    said = subprocess.run(["nvidia-smi", "-i", uuid, f"--query-gpu={fields}", "--format=csv,noheader,nounits"], text=True,
+                          check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30).stdout
+    return [word.strip() for word in said.split(",")]
+
+
+def processors(text: str) -> set[int]:
+    """Of a list as sysfs has it, 0-31,64-95. Raises ValueError."""
+    return {number for part in text.strip().split(",") if part for low, _dash, high in [part.partition("-")]
+            for number in range(int(low), int(high or low) + 1)}
+
+
+def beside(uuid: str, sysfs: str = "/sys") -> set[int]:
+    """Processors of the GPU's NUMA node, on which memory for it is taken; this process' own where they are not known."""
+    own = os.sched_getaffinity(0)
     try:
-        said = subprocess.run(["nvidia-smi", "-i", uuid, f"--query-gpu={fields}", "--format=csv,noheader,nounits"], text=True,
-                              check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30).stdout
-        clock, watts, celsius, mask = (word.strip() for word in said.split(","))
-        return {"sm_mhz": int(clock), "watts": float(watts), "celsius": int(celsius), "slowed": reasons(int(mask, 16))}
+        domain, _colon, rest = smi(uuid, "pci.bus_id")[0].lower().partition(":")
+        with open(f"{sysfs}/bus/pci/devices/{int(domain, 16):04x}:{rest}/local_cpulist", encoding="ascii") as stream:
+            return processors(stream.read()) & own or own
     except (OSError, subprocess.SubprocessError, ValueError):
-        return {}
+        return own
 
 
 def timed(torch: Any, work: Callable[[], Any], seconds: float) -> float:
@@ -82,6 +105,7 @@ def one_gpu(torch: Any, index: int, seconds: float, mib: int) -> dict[str, Any]:
     torch.cuda.set_device(index)
     known = torch.cuda.get_device_properties(index)
     uuid = f"GPU-{known.uuid}"
+    os.sched_setaffinity(0, beside(uuid))
     size = 8192
     left = torch.randn(size, size, device="cuda", dtype=torch.bfloat16)
     right = torch.randn(size, size, device="cuda", dtype=torch.bfloat16)
@@ -163,6 +187,11 @@ def version(torch: Any) -> str:
     return ".".join(map(str, torch.cuda.nccl.version()))
 
 
+def say(found: Mapping[str, Any]) -> None:
+    """As one line."""
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
 def main(argv: Sequence[str] = ()) -> int:
     """See above."""
     parser = argparse.ArgumentParser(description="What this host's GPUs do under load.")
@@ -172,30 +201,35 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--ranks", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--meet", default="", help=argparse.SUPPRESS)
     options: Any = parser.parse_args(argv or None)
+    if not 0 < options.seconds <= 600 or options.mib < 1:
+        sys.stderr.write(f"--seconds {options.seconds:g} --mib {options.mib}: wanted up to 600, from 1\n")
+        return 1
     try:
         import torch  # the engine's release has it
         import torch.distributed
     except ImportError as error:
-        print(f"no torch in {sys.executable}: {error}", file=sys.stderr)
+        sys.stderr.write(f"no torch in {sys.executable}: {error}\n")
         return 1
     if not torch.cuda.is_available():
-        print("torch sees no GPU", file=sys.stderr)
+        sys.stderr.write("torch sees no GPU\n")
         return 1
     try:
         if options.rank >= 0:
-            print(json.dumps(rank(torch, options.rank, options.ranks, options.meet, options.seconds, options.mib)))
+            say(rank(torch, options.rank, options.ranks, options.meet, options.seconds, options.mib))
             return 0
         count = torch.cuda.device_count()
-        rows = [one_gpu(torch, index, options.seconds, options.mib) for index in range(count)]
+        own, rows = os.sched_getaffinity(0), []
+        for index in range(count):
+            rows.append(one_gpu(torch, index, options.seconds, options.mib))
+            os.sched_setaffinity(0, own)
         torch.cuda.empty_cache()
         together = all_reduce(count, options.seconds, options.mib) if count > 1 else None
-        print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "nccl": version(torch), "gpus": rows,
-                          "all_reduce": together}))
+        say({"torch": torch.__version__, "cuda": torch.version.cuda, "nccl": version(torch), "gpus": rows, "all_reduce": together})
     except (RuntimeError, OSError, ValueError) as error:  # torch's errors are RuntimeErrors
-        print(" ".join(str(error).split())[:500], file=sys.stderr)
+        sys.stderr.write(" ".join(str(error).split())[:500] + "\n")
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -300,6 +300,8 @@ ansible_facts:
             mount: {description: "Where it is mounted. Null if unknown.", type: str}
             total_bytes: {description: "Its size in bytes.", type: int}
             free_bytes: {description: "What one who is not root can still write, in bytes.", type: int}
+        acceptance_gpus: {description: "UUIDs of GPUs that can be measured, not those in MIG slices.", type: list, elements: str}
+        idle: {description: "Whether no program uses the GPUs, as far as NVML shows.", type: bool}
         acceptance: {description: "The verdict in O(acceptance_file). Null where there is none that can be read.", type: dict}
         acceptance_now:
           description:
@@ -312,11 +314,10 @@ ansible_facts:
             checks: {description: "C(name), C(ok), C(observed) and C(wanted) of each check.", type: list, elements: dict}
             driver_version: {description: "The driver that was judged.", type: str}
             gpu_uuids: {description: "The GPUs that were judged, sorted.", type: list, elements: str}
-            measured:
-              description: What C(_agent_gpu_check.py) measured of this driver and these GPUs. Null where nothing was.
-              type: dict
+            measured: {description: "What C(_agent_gpu_check.py) measured. Null where it measured nothing.", type: dict}
             due: {description: "Whether a measurement is wanted, because none was made of these GPUs with this driver.", type: bool}
-            drift: {description: "Figures that were lower than in the accepted measurement before.", type: list, elements: str}
+            drift: {description: "Figures that were lower than in C(best).", type: list, elements: str}
+            best: {description: "The last measurement that was accepted.", type: dict}
             date: {description: "When, in UTC, ISO 8601.", type: str}
 """
 
@@ -327,7 +328,7 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.idc.llm.plugins.module_utils import _gpu, _host, _rdma
-from ansible_collections.idc.llm.plugins.module_utils._acceptance import FILE, verdict
+from ansible_collections.idc.llm.plugins.module_utils._acceptance import FILE, idle, measurable, verdict
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import FIGURES
 from ansible_collections.idc.llm.plugins.module_utils._nvml import BINDING_PATH, load_binding
 
@@ -338,6 +339,7 @@ ARGUMENTS: dict[str, Any] = {
     "nccl_debug": {"type": "str", "choices": ["WARN", "INFO"], "default": "WARN"},
     "binding_path": {"type": "path", "default": BINDING_PATH},
     "acceptance_file": {"type": "path", "default": FILE},
+    "acceptance_measure": {"type": "bool", "default": True},
     "acceptance_measured": {"type": "dict"},
     "acceptance_thresholds": {"type": "dict", "options": {figure: {"type": "float"} for figure in FIGURES}},
     "lang": {"type": "str", "choices": ["en", "zh"], "default": "en"},
@@ -350,15 +352,14 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
     gathered = _gpu.subsets(given["gather"])
     listed = [gpu.pci_address for gpu in view.gpus if gpu.pci_address] if view.state in ("ok", "no_devices") else None
     cards = _host.read_pci(sysfs, listed)
-    nouveau = _host.nouveau_loaded(sysfs)
+    nouveau, nccl = _host.nouveau_loaded(sysfs), {}
     ports: tuple[_rdma.Port, ...] = ()
-    nccl: dict[str, str] = {}
     if "rdma" in gathered:
         ports = _rdma.read_rdma(sysfs, [gpu.pci_address for gpu in view.gpus])
         interface = _rdma.interface_of(given["address"], proc=proc)
         nccl = _rdma.nccl_environment(ports, interface, _rdma.link_speed(interface, sysfs), given["nccl_debug"])
     previous = read_verdict(given["acceptance_file"])
-    thresholds = {figure: least for figure, least in (given["acceptance_thresholds"] or {}).items() if least is not None}
+    own = {figure: least for figure, least in (given["acceptance_thresholds"] or {}).items() if least is not None}
     return dict(
         view.as_dict(),
         summary=_gpu.summary(view, cards, sum(port.state == "ACTIVE" for port in ports), nouveau),
@@ -372,7 +373,9 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
         host=_host.read_host(sysfs, proc),
         store=_host.read_store(given["store_path"], proc),
         acceptance=previous,
-        acceptance_now=verdict(view, previous, now, given["acceptance_measured"], thresholds),
+        acceptance_now=verdict(view, previous, now, given["acceptance_measured"], own, given["acceptance_measure"]),
+        acceptance_gpus=measurable(view),
+        idle=idle(view),
     )
 
 

@@ -257,6 +257,36 @@ def call(address, many, timeout):
     return int(done.stdout)
 
 
+FLOOD = f"""import socket, sys
+here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+if sys.argv[1] == "send":
+    for number in range(2000):
+        here.sendto(b"x", ("{INNER}", 5353))
+else:
+    here.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+    here.bind(("{INNER}", 5353))
+    here.settimeout(3)
+    count = 0
+    print("ready", flush=True)
+    try:
+        while here.recv(10):
+            count += 1
+    except TimeoutError:
+        print(count)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("nft", path="/usr/sbin:/usr/bin"), reason="no nft here")
+def test_what_is_no_tcp_is_none_of_its_business(network):
+    command = ["ip", "netns", "exec", NAMES[0], sys.executable, "-c", FLOOD, "receive"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as hears:
+        assert hears.stdout.readline() == "ready\n"
+        subprocess.run(["ip", "netns", "exec", NAMES[1], sys.executable, "-c", FLOOD, "send"], check=True)
+        heard = int(hears.stdout.readline())
+    assert heard > 1000, "far more than a second and its burst would let through"
+    assert call("198.51.100.20", 5 * RATE, 0.8) == 5 * RATE, "nor does it count"
+
+
 @pytest.mark.skipif(not shutil.which("nft", path="/usr/sbin:/usr/bin"), reason="no nft here")
 def test_one_address_opens_so_many_connections_and_no_other_suffers(network):
     burst = 5 * RATE

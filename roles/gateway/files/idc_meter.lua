@@ -65,9 +65,12 @@ local function keep()
   local beside = path .. "." .. ngx.worker.pid()
   local stream, wrong = io.open(beside, "wb")
   if stream then
-    stream:write(cjson.encode(rows))
-    stream:close()
-    wrong = select(2, os.rename(beside, path))
+    _, wrong = stream:write(cjson.encode(rows))
+    local _, at_end = stream:close()
+    wrong = wrong or at_end -- a disk that is full: what was kept before stays
+    if not wrong then
+      _, wrong = os.rename(beside, path)
+    end
   end
   if wrong then
     ngx.log(ngx.ERR, "the count of tokens cannot be kept: ", wrong)

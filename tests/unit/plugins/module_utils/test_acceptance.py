@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils._acceptance import checks, lines, verdict
+from ansible_collections.idc.llm.plugins.module_utils._acceptance import checks, idle, lines, measurable, verdict
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import EXPECTED, PER_GPU, minimum
 from ansible_collections.idc.llm.plugins.module_utils._gpu import Gpu, NvmlView
 from ansible_collections.idc.llm.plugins.module_utils._products import PRODUCTS
@@ -128,6 +128,7 @@ def test_a_gpu_that_was_left_out_or_a_run_that_broke_off_is_no_pass():
     broken = verdict(H200, None, "now", {"error": "CUDA error: an illegal memory access"})
     assert failing(broken) == {"measured": ("CUDA error: an illegal memory access", "a measurement that ends")}
     assert broken["due"], "the next run tries again"
+    assert failing(verdict(H200, None, "now", {"error": ""}))["measured"][0] == "it ended without a word"
 
 
 def test_a_measurement_counts_until_driver_or_cards_change_and_thresholds_count_at_once():
@@ -138,7 +139,7 @@ def test_a_measurement_counts_until_driver_or_cards_change_and_thresholds_count_
         found = verdict(other, first, "second")
         assert (found["measured"], found["due"], found["accepted"], found["date"]) == (None, True, True, "second")
     assert verdict(H200, {**first, "schema": 1}, "second")["due"]
-    assert lines(found) == ["accepted by their health alone, the GPUs were not measured"]
+    assert lines(found) == ["accepted by health alone, the GPUs were not measured"]
     assert not verdict(NvmlView("no_driver"), None, "now")["due"]
 
 
@@ -148,7 +149,42 @@ def test_what_became_slower_is_told_though_it_is_good_enough():
     assert again["accepted"] and again["drift"] == ["GPU 1: GPU memory, GB/s: 3900, was 4241.6"]
     assert lines(again)[-1] == "slower than before: GPU 1: GPU memory, GB/s: 3900, was 4241.6"
     assert verdict(H200, again, "third")["drift"] == again["drift"], "until the next measurement"
-    assert verdict(H200, {**first, "accepted": False}, "second", spoiled(1, "memory_gbs", 3900.0))["drift"] == []
+    elsewhere = replace(H200, driver_version="595.1")
+    unmeasured = verdict(elsewhere, first, "second")
+    assert (unmeasured["drift"], unmeasured["best"]) == ([], MEASURED), "a driver that nobody has measured yet keeps what was best"
+    assert verdict(elsewhere, unmeasured, "third", spoiled(1, "memory_gbs", 3900.0))["drift"] == again["drift"]
+    bad = verdict(H200, first, "second", spoiled(1, "memory_gbs", 3000.0))
+    assert bad["best"] == MEASURED and verdict(H200, bad, "third", MEASURED)["drift"] == []
+
+
+def test_who_was_refused_stays_refused_until_measured_again_or_told_otherwise():
+    bad = verdict(H200, None, "first", spoiled(0, "wrong", 7))
+    later = verdict(replace(H200, driver_version="595.1"), bad, "second")
+    assert (later["accepted"], later["due"]) == (False, True)
+    assert verdict(replace(H200, driver_version="595.1"), later, "third", MEASURED)["accepted"]
+    alone = verdict(H200, bad, "second", measure=False)
+    assert (alone["accepted"], alone["due"], alone["measured"], len(alone["checks"])) == (True, False, None, 3)
+
+
+def test_clocks_that_nobody_saw_are_told_as_such():
+    unseen = deepcopy(MEASURED)
+    for row in unseen["gpus"]:
+        del row["slowed"]
+    found = verdict(H200, None, "now", unseen)
+    assert found["accepted"] and "not seen, nvidia-smi shows nothing" in {check["observed"] for check in found["checks"]}
+
+
+def test_gpus_in_mig_slices_are_left_out():
+    sliced = replace(H200, gpus=(*H200.gpus, Gpu(index=2, uuid="GPU-2", healthy=True, mig_enabled=True)))
+    assert measurable(sliced) == ["GPU-0", "GPU-1"] and verdict(sliced, None, "now", MEASURED)["accepted"]
+    assert verdict(replace(sliced, gpus=sliced.gpus[2:]), None, "now")["due"] is False
+
+
+@pytest.mark.parametrize(("change", "free"), [
+    ({"processes": (), "memory_used_bytes": 0}, True), ({"processes": (), "memory_used_bytes": 600 << 20}, True),
+    ({"processes": None}, False), ({"processes": ({"pid": 7},)}, False), ({"processes": (), "memory_used_bytes": 5 << 30}, False)])
+def test_idle_is_what_can_be_seen_to_be(change, free):
+    assert idle(replace(H200, gpus=tuple(replace(gpu, **change) for gpu in H200.gpus))) is free
 
 
 def test_the_table_names_cards_that_there_are_and_figures_that_are_measured():

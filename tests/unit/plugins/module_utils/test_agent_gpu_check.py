@@ -37,3 +37,29 @@ def test_what_nvidia_smi_shows_is_read(tmp_path, monkeypatch, said, seen):
 def test_without_torch_it_says_so_in_one_line():
     done = subprocess.run([sys.executable, "-I", "-S", agent.__file__], text=True, check=False, capture_output=True)
     assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("no torch in ") and done.stderr.count("\n") == 1
+
+
+def test_a_driver_that_knows_the_older_name_is_asked_by_it(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\ncase "$*" in *event*) exit 2 ;; esac\necho "1455, 690.36, 53, 0x40"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert agent.under_load("GPU-0")["slowed"] == ["hardware thermal"]
+
+
+def test_memory_is_taken_beside_the_gpu(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 00000000:1B:00.0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    place = tmp_path / "sys/bus/pci/devices/0000:1b:00.0/local_cpulist"
+    place.parent.mkdir(parents=True)
+    monkeypatch.setattr(agent.os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3})
+    for text, processors in (("1-2,7\n", {1, 2}), ("8-9\n", {0, 1, 2, 3}), ("?\n", {0, 1, 2, 3})):
+        place.write_text(text)
+        assert agent.beside("GPU-0", str(tmp_path / "sys")) == processors
+
+
+@pytest.mark.parametrize("words", [["--seconds", "0"], ["--seconds", "601"], ["--mib", "0"]])
+def test_words_without_sense_are_refused(words, capsys):
+    assert agent.main(words) == 1 and "wanted up to 600" in capsys.readouterr().err
