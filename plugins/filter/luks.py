@@ -4,11 +4,9 @@
 """Filters of the role luks_storage."""
 from __future__ import annotations
 
-import base64
-import json
 import re
 from dataclasses import asdict
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.idc.llm.plugins.module_utils import _luks, _luks_keys, _luks_seen, _luks_wanted
@@ -39,41 +37,48 @@ def luks_errors(given: Mapping[str, Any], lang: str = "en") -> list[str]:
 
 def luks_plan(given: Mapping[str, Any], seen: Mapping[str, Any], fresh: bool = False, lang: str = "en") -> dict[str, Any]:
     """errors, warnings, actions (in words) and volumes (what the tasks read). fresh: each binding is made anew."""
-    wanted, found = _luks_wanted.parse_wanted(given)[0], _seen(given, seen)
+    wanted, found = _luks_wanted.parse_wanted(given)[0], _seen(seen)
     errors, warnings = _luks.host_errors(wanted, found), _luks.host_warnings(found)
-    rows, lines = [], []
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
     for volume in wanted.volumes:
         plan, wrong = _luks.plan_volume(volume, wanted, found, fresh)
         errors += wrong
+        if plan and not plan.format and not fresh and 0 not in seen["opens"][volume.name].get("recovery", ()):
+            errors.append(IdcError("IDC-LUKS-009", volume=volume.name, device=volume.container, slot=0))
         if not plan:
             continue
         if plan.keys.strange:
             warnings.append(IdcError("IDC-LUKS-024", volume=volume.name, slots=", ".join(map(str, plan.keys.strange))))
-        words = _luks.actions(plan)
-        lines += words
-        rows.append({**asdict(plan), **_row(volume), "volume": volume.name, "actions": words, "record": {
-            "devices": list(volume.devices), "container": volume.container, "mapper": volume.label, "mount": volume.mount,
-            "unlock": list(wanted.unlock), "keyfile": f"{wanted.keyfile}/{volume.name}.key", "discard": volume.discard,
-            "tang": [url for url, _thumb in wanted.tang.servers], "name": volume.name}})
-    return {"errors": [error.render(lang) for error in errors], "warnings": [error.render(lang) for error in warnings],
-            "actions": lines, "volumes": rows}
+        lines += _luks.actions(plan)
+        record = {
+            "name": volume.name, "devices": list(volume.devices), "container": volume.container, "mapper": volume.label,
+            "mount": volume.mount, "unit": volume.unit, "unlock": list(wanted.unlock),
+            "keyfile": f"{wanted.keyfile}/{volume.name}.key", "discard": volume.discard,
+            "tang": [url for url, _thumb in wanted.tang.servers]}
+        rows.append({**_row(volume), "wipe": list(plan.wipe), "stripe": plan.stripe, "format": plan.format, "open": plan.open,
+                     "uuid": plan.uuid, "make": plan.filesystem, "mounted": not plan.mount, "key_plan": asdict(plan.keys),
+                     "record": record})
+    return {"errors": list(dict.fromkeys(error.render(lang) for error in errors)),
+            "warnings": [error.render(lang) for error in warnings], "actions": lines, "volumes": rows}
 
 
-def luks_headers(given: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+def luks_headers(seen: Mapping[str, Any]) -> dict[str, Any]:
     """What stands in the headers now, by volume: uuid, epoch, cipher, key_bits, offset, slots."""
-    found = {name: asdict(header) for name, header in _seen(given, seen).headers.items()}
+    found = {name: asdict(header) for name, header in _seen(seen).headers.items()}
     keys = ("uuid", "label", "epoch", "cipher", "key_bits", "offset", "slots")
     return {name: {key: header[key] for key in keys} for name, header in found.items()}
 
 
-def luks_recovery(tests: Sequence[Mapping[str, Any]], volume: Mapping[str, Any], slots: Sequence[int], lang: str = "en") -> list[str]:
-    """The steps of rotating the recovery passphrase. tests: of new and old on slots 0 and 1 (item: which, slot; rc)."""
-    good = [row["item"] for row in tests if row.get("rc") == 0]
-    opens = {which: [one["slot"] for one in good if one["which"] == which] for which in ("new", "old")}
+def luks_recovery(volume: Mapping[str, Any], seen: Mapping[str, Any], lang: str = "en") -> list[str]:
+    """The steps of rotating the recovery passphrase."""
+    name, opens = volume["name"], seen["opens"][volume["name"]]
+    slots = luks_headers(seen)[name]["slots"]
     try:
-        return list(_luks_keys.recovery_steps(volume["name"], volume["container"], slots, opens["new"], opens["old"]))
+        steps = _luks_keys.recovery_steps(name, volume["container"], slots, opens.get("recovery", ()), opens.get("previous", ()))
     except IdcError as error:
         raise AnsibleFilterError(error.render(lang)) from error
+    return list(steps)
 
 
 def luks_backup_due(kept: Any, header: Mapping[str, Any], recipient: str) -> bool:
@@ -99,31 +104,16 @@ def _row(volume: _luks_wanted.Volume) -> dict[str, Any]:
     return {**asdict(volume), "devices": list(volume.devices), "label": volume.label, "container": volume.container}
 
 
-def _seen(given: Mapping[str, Any], seen: Mapping[str, Any]) -> _luks_seen.Seen:
-    """Of the registered results of the tasks in observe.yml."""
+def _seen(seen: Mapping[str, Any]) -> _luks_seen.Seen:
+    """What luks_info printed, read."""
     groups = _luks_seen.parse_groups(seen["pvs"])
-    signatures = {row["item"]: _luks_seen.parse_signatures(text) for row, text in _texts(seen["wipefs"])}
-    zero = {row["item"]: row.get("rc") == 0 for row in seen["zero"]}
     disks = {}
-    for row in seen["stats"]:
-        name, stat = row["item"], row.get("stat") or {}
-        path = (stat.get("lnk_source") or name) if stat.get("exists") else ""
-        words = signatures.get(name, ())
-        disks[name] = _luks_seen.Disk(path, words, bool(path) and not words and zero.get(name, False), groups.get(path, ""))
-    metadata = {row["item"]["name"]: text for row, text in _texts(seen["metadata"])}
-    headers = {row["item"]["name"]: _luks_seen.parse_header(text, metadata[row["item"]["name"]])
-               for row, text in _texts(seen["dumps"]) if metadata.get(row["item"]["name"])}
-    records = {row["item"]["name"]: json.loads(base64.b64decode(row["content"])) for row in seen["records"] if row.get("content")}
-    full = tuple(row["item"]["mount"] for row in seen["folders"] if int(row.get("matched") or 0) > 0)
-    return _luks_seen.Seen(disks, _luks_seen.parse_lsblk(seen["lsblk"]), headers, records, full,
-                           _luks_seen.parse_swaps(seen["swaps"]), seen["crash"].strip() == "1", bool(seen["tpm"]))
-
-
-def _texts(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Those that a command answered."""
-    for row in results:
-        if row.get("rc") == 0 and str(row.get("stdout", "")).strip():
-            yield row, row["stdout"]
+    for name, path in seen["paths"].items():
+        words = _luks_seen.parse_signatures(seen["signatures"].get(name, ""))
+        disks[name] = _luks_seen.Disk(path, words, name in seen["zero"] and not words, groups.get(path, ""))
+    headers = {name: _luks_seen.parse_header(said["text"], said["metadata"]) for name, said in seen["headers"].items()}
+    return _luks_seen.Seen(disks, _luks_seen.parse_lsblk(seen["lsblk"]), headers, seen["records"], tuple(seen["full"]),
+                           _luks_seen.parse_swaps(seen["swaps"]), seen["crash"], seen["tpm"])
 
 
 class FilterModule:

@@ -8,7 +8,8 @@ Runs on hosts: standard library only, nothing of ansible, Python 3.9+.
     unlock.py open NAME      tries the volume's ways in their order, again and again, until it is open, by whomever
     unlock.py locked NAME    says why it is still locked and fails, so that `systemctl --failed` shows it
 
-NAME.json in /etc/idc_llm/luks says what belongs to the volume. Keys go from clevis to cryptsetup by pipes: in no argument, file or log.
+NAME.json in /etc/idc_llm/luks says what belongs to the volume. Keys go from clevis to cryptsetup by pipes: in no argument,
+file or log.
 
 Exit status: 0; 1 it is locked; 2 the settings cannot be used.
 """
@@ -51,6 +52,7 @@ class Volume:
     container: str
     mapper: str
     mount: str
+    unit: str
     unlock: Sequence[str]
     keyfile: str
     discard: bool

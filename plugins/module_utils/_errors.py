@@ -601,6 +601,11 @@ CATALOGUE: dict[str, Entry] = {
                 "End it with playbooks/decommission.yml, and take the volume out of luks_storage_volumes."),
         zh=Text("卷 {volume} 在本机上的退役尚未完成。", "其密钥可能已被销毁；未改动任何内容。",
                 "请运行 playbooks/decommission.yml 续完，并从 luks_storage_volumes 中去掉该卷。")),
+    "IDC-LUKS-027": Entry(
+        en=Text("Volume {volume} would not open by itself now: slot {slot} ({kind}) gives no key.", "After a reboot it would wait.",
+                "Bring the Tang servers up, or see what clevis luks unlock -t {slot} -d {device} says on the host."),
+        zh=Text("卷 {volume} 现在无法自行打开：密钥槽 {slot}（{kind}）没有给出密钥。", "重启后它会一直等待。",
+                "请启动 Tang 服务器，或在主机上查看 clevis luks unlock -t {slot} -d {device} 的输出。")),
     # ENG: the engine and its service
     "IDC-ENG-001": Entry(
         en=Text(

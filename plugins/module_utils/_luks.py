@@ -115,7 +115,7 @@ def _mount(volume: Volume, seen: Seen, opened: bool) -> list[IdcError]:
     at = seen.mounted(volume.mount)
     if at and not (opened and at.name == volume.label):
         return [IdcError("IDC-LUKS-012", mount=volume.mount, observed=f"{at.path} is mounted there")]
-    if volume.mount in seen.full:
+    if not at and volume.mount in seen.full:
         return [IdcError("IDC-LUKS-012", mount=volume.mount, observed="it holds files")]
     return []
 

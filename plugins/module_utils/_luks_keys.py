@@ -46,13 +46,15 @@ class Bind:
 
 @dataclass(frozen=True)
 class KeyPlan:
-    """What to do with a header's slots, in this order: add, prove (kept ones too), remove. ``strange``: slots that nobody owns."""
+    """What to do with a header's slots, in this order: add, prove (kept ones too), remove; ``stay``: what is bound then.
+    ``strange``: slots that nobody owns."""
 
     add: tuple[Bind, ...] = ()
     prove: tuple[Bind, ...] = ()
     remove: tuple[int, ...] = ()
     tokens: tuple[int, ...] = ()
     strange: tuple[int, ...] = ()
+    stay: tuple[Bind, ...] = ()
 
 
 def plan_keys(header: Optional[Header], wanted: Wanted, fresh: bool = False) -> KeyPlan:
@@ -72,14 +74,14 @@ def plan_keys(header: Optional[Header], wanted: Wanted, fresh: bool = False) -> 
             kept.append(good[0])
         else:
             add.append(_bind(kind, next(free), wanted))
-    stay = {one.slot for one in kept}
-    remove = {one.slot for one in there} - stay
+    remove = {one.slot for one in there} - {one.slot for one in kept}
     strange = taken - {one.slot for one in there} - {RECOVERY, WAITING}
     if fresh:
         remove |= strange
-    prove = [*(Bind(one.kind, one.slot) for one in kept if remove), *add]
+    stay = (*(Bind(one.kind, one.slot) for one in kept), *add)
     stale = tuple(token.number for token in tokens if _ours(token) and not set(token.slots) & (taken - remove))
-    return KeyPlan(tuple(add), tuple(prove), tuple(sorted(remove)), stale, () if fresh else tuple(sorted(strange)))
+    told = () if fresh else tuple(sorted(strange))
+    return KeyPlan(tuple(add), stay if remove else tuple(add), tuple(sorted(remove)), stale, told, stay)
 
 
 def recovery_steps(volume: str, device: str, slots: Sequence[int], new: Sequence[int], old: Sequence[int]) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ def _bind(kind: str, slot: int, wanted: Wanted) -> Bind:
         return Bind(kind, slot)
     if kind == "tpm2":
         return Bind(kind, slot, "tpm2", _json({"pcr_bank": wanted.pcr_bank, "pcr_ids": wanted.pcr_ids}))
-    unknown = [url for url, thumbprint in wanted.tang.servers if not thumbprint]
+    unknown = [url for url, thumbprint in wanted.tang.servers if not thumbprint and not wanted.dry]
     if unknown:
         raise IdcError("IDC-LUKS-014", servers=", ".join(unknown))
     servers = [{"url": url, "thp": thumbprint} for url, thumbprint in wanted.tang.servers]

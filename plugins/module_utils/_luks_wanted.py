@@ -39,6 +39,13 @@ class Volume:
         """The device that carries the LUKS header: the disk, or the stripe over all disks."""
         return self.devices[0] if len(self.devices) == 1 else f"/dev/mapper/{self.label}-data"
 
+    @property
+    def unit(self) -> str:
+        """systemd's name for its mount, as systemd-escape makes it."""
+        inner = self.mount.strip("/")
+        inner = ("\\x2e" + inner[1:] if inner.startswith(".") else inner).replace("-", "\\x2d")
+        return inner.replace("/", "-") + ".mount"
+
 
 @dataclass(frozen=True)
 class Tang:
@@ -62,6 +69,7 @@ class Wanted:
     keyfile: str
     allow_plain_keyfile: bool
     allow_plain_memory: bool
+    dry: bool = False  # check mode: a Tang server that the role is yet to set up has no thumbprint
 
 
 def parse_wanted(given: Mapping[str, Any]) -> tuple[Wanted, list[IdcError]]:
@@ -95,12 +103,12 @@ def parse_wanted(given: Mapping[str, Any]) -> tuple[Wanted, list[IdcError]]:
     if volumes:
         if given["recovery"] < MIN_PASSPHRASE:
             wrong("recovery_passphrase", f"{given['recovery']} characters long",
-                  f"at least {MIN_PASSPHRASE}, from idc_llm_secrets.luks.recovery")
+                  f"at least {MIN_PASSPHRASE} in one line, from idc_llm_secrets.luks.recovery")
         if not re.fullmatch(r"age1[a-z0-9]{20,}", str(given["recipient"])):
             wrong("backup_recipient", repr(given["recipient"]), "a public key as age1…, made by age-keygen away from the fleet")
     return Wanted(volumes, str(given["cipher"]), tuple(given["allow_format"]), tuple(unlock), tang, pcr_ids,
                   str((tpm2 or {}).get("pcr_bank", "sha256")), keyfile, bool(given["allow_plain_keyfile"]),
-                  bool(given["allow_plain_memory"])), errors
+                  bool(given["allow_plain_memory"]), bool(given["dry"])), errors
 
 
 def _volumes(raw: Any, wrong: Any) -> tuple[Volume, ...]:

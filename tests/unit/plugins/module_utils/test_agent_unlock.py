@@ -14,7 +14,7 @@ from ansible_collections.idc.llm.plugins.module_utils import _agent_unlock as un
 FIXTURE = json.loads((Path(__file__).parent / "luks-header.json").read_text())
 KEY = b"the-key-of-the-slot"
 VOLUME = unlock.Volume("models", "ready", "u-1", ["/dev/disk/by-id/virtio-A"], "/dev/disk/by-id/virtio-A", "idc_models", "/srv",
-                       ["tang", "keyfile"], "/keys/models.key", False, ["http://10.0.0.5:7500"])
+                       "srv.mount", ["tang", "keyfile"], "/keys/models.key", False, ["http://10.0.0.5:7500"])
 
 
 class Host:

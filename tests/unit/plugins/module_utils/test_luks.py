@@ -21,7 +21,7 @@ GIVEN: dict[str, Any] = {
     "volumes": [{"name": "models", "devices": [A], "mount": STORE}],
     "cipher": "aes-xts-plain64", "allow_format": [], "unlock": ["passphrase"],
     "tang": {"servers": [], "threshold": 1}, "tpm2": {"pcr_ids": "7", "pcr_bank": "sha256"}, "keyfile": "/etc/idc_llm/luks/keys",
-    "allow_plain_keyfile": False, "allow_plain_memory": False, "recipient": "age1" + "q" * 58, "recovery": 24,
+    "allow_plain_keyfile": False, "allow_plain_memory": False, "recipient": "age1" + "q" * 58, "recovery": 24, "dry": False,
 }
 RECORD = {"state": "ready", "uuid": HEADER.uuid, "devices": [A]}
 
@@ -223,6 +223,12 @@ def test_keys_and_memory_do_not_come_to_lie_in_the_clear() -> None:
 def test_wrong_values_are_named(changes: dict[str, Any], place: str) -> None:
     _found, errors = _luks_wanted.parse_wanted(given(**changes))
     assert [error.details["name"] for error in errors if error.code.startswith("IDC-INV")] == [f"luks_storage_{place}"]
+
+
+@pytest.mark.parametrize(("mount", "unit"), [
+    (STORE, "var-lib-idc_llm-store.mount"), ("/srv/a-b/.c", "srv-a\\x2db-.c.mount"), ("/.a", "\\x2ea.mount")])
+def test_a_mount_has_the_name_that_systemd_gives_it(mount: str, unit: str) -> None:
+    assert _luks_wanted.Volume("models", (A,), mount).unit == unit
 
 
 def test_where_there_are_no_volumes_nothing_else_is_asked_for() -> None:

@@ -25,6 +25,11 @@ def wanted(*unlock: str, servers: Any = ((URL, THUMBPRINT),), threshold: int = 1
                                "/keys", False, False)
 
 
+def work(header: Header, site: _luks_wanted.Wanted) -> _luks_keys.KeyPlan:
+    """What there is to do."""
+    return replace(_luks_keys.plan_keys(header, site), stay=())
+
+
 def tpm2(number: int, slot: int, ids: str = "7") -> Token:
     head = {"clevis": {"pin": "tpm2", "tpm2": {"hash": "sha256", "key": "ecc", "pcr_bank": "sha256", "pcr_ids": ids}}}
     protected = base64.urlsafe_b64encode(json.dumps(head).encode()).rstrip(b"=").decode()
@@ -38,8 +43,8 @@ def test_a_real_header_is_read() -> None:
 
 
 def test_bindings_as_wanted_stay() -> None:
-    assert _luks_keys.plan_keys(HEADER, wanted("tang", "keyfile")) == _luks_keys.KeyPlan()
-    assert _luks_keys.plan_keys(HEADER, wanted("keyfile", "tang", servers=[(URL, "")])) == _luks_keys.KeyPlan()
+    assert work(HEADER, wanted("tang", "keyfile")) == _luks_keys.KeyPlan()
+    assert work(HEADER, wanted("keyfile", "tang", servers=[(URL, "")])) == _luks_keys.KeyPlan()
 
 
 def test_a_new_volume_gets_each_binding_in_a_slot_of_its_own() -> None:
@@ -47,7 +52,7 @@ def test_a_new_volume_gets_each_binding_in_a_slot_of_its_own() -> None:
     assert [(one.kind, one.slot, one.pin) for one in plan.add] == [("tang", 2, "sss"), ("tpm2", 3, "tpm2"), ("keyfile", 4, "")]
     assert json.loads(plan.add[0].config) == {"t": 1, "pins": {"tang": [{"url": URL, "thp": THUMBPRINT}]}}
     assert json.loads(plan.add[1].config) == {"pcr_bank": "sha256", "pcr_ids": "7"}
-    assert plan.prove == plan.add and plan.remove == ()
+    assert plan.prove == plan.stay == plan.add and plan.remove == ()
 
 
 @pytest.mark.parametrize("site", [
@@ -71,6 +76,7 @@ def test_what_stays_is_proven_before_another_way_is_removed() -> None:
 def test_a_server_of_unknown_key_is_not_bound_to() -> None:
     with pytest.raises(IdcError, match="IDC-LUKS-014"):
         _luks_keys.plan_keys(None, wanted("tang", servers=[(URL, "")]))
+    assert _luks_keys.plan_keys(None, replace(wanted("tang", servers=[(URL, "")]), dry=True)).add
 
 
 def test_rotation_makes_all_anew_and_removes_what_nobody_owns() -> None:
@@ -91,12 +97,12 @@ def test_a_rotation_that_was_killed_ends_with_one_binding() -> None:
 
 def test_tokens_without_a_slot_go() -> None:
     header = replace(HEADER, slots=(0, 2), tokens=(HEADER.tokens[0], replace(HEADER.tokens[1], slots=())))
-    assert _luks_keys.plan_keys(header, wanted("tang")) == _luks_keys.KeyPlan(tokens=(1,))
+    assert work(header, wanted("tang")) == _luks_keys.KeyPlan(tokens=(1,))
 
 
 def test_a_tpm2_binding_is_compared_by_its_registers() -> None:
     header = Header("u", "idc_models", 1, "aes-xts-plain64", 512, 1 << 24, (0, 2), (tpm2(0, 2),))
-    assert _luks_keys.plan_keys(header, wanted("tpm2")) == _luks_keys.KeyPlan()
+    assert work(header, wanted("tpm2")) == _luks_keys.KeyPlan()
     other = replace(header, tokens=(tpm2(0, 2, "1,7"),))
     assert _luks_keys.plan_keys(other, wanted("tpm2")).remove == (2,)
 
