@@ -9,12 +9,18 @@ install them as anywhere, and the machines need no internet. All machines have o
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 
+import ansible.module_utils
+import ansible.release
+
 from tests.vm.image import CACHE, Image
 
-FETCHED = ("tang", "age", "clevis", "clevis-luks", "clevis-systemd", "clevis-tpm2")
+HERE = Path(__file__).parent
+FETCHED = ("tang", "age", "clevis", "clevis-luks", "clevis-tpm2")
 LAN = {"node1": "10.77.7.11", "tang1": "10.77.7.21"}
 MODULES = "virtio_pci virtio_blk virtio_net virtio_rng ext4 crc32c"
 NETWORK = "[Match]\\nName=eth0\\n[Network]\\nDHCP=ipv4\\nLinkLocalAddressing=no\\n"
@@ -42,6 +48,8 @@ HOOKS = (
     'printf "Dir::Cache::pkgcache \\"\\";\\nAPT::Keep-Downloaded-Packages \\"true\\";\\n" > "$1/etc/apt/apt.conf.d/lab"',
     f'chroot "$1" apt-get clean; chroot "$1" apt-get install -y --download-only --no-install-recommends {" ".join(FETCHED)}',
     'rm -rf "$1"/usr/share/doc "$1"/usr/share/locale "$1"/usr/share/man',
+    'printf "[Service]\\nExecStart=/usr/local/bin/lab-python --serve\\n[Install]\\nWantedBy=multi-user.target\\n" '
+    '> "$1/etc/systemd/system/lab-python.service"; ln -s ../lab-python.service "$1/etc/systemd/system/multi-user.target.wants/"',
     ': > "$1/etc/machine-id"; rm -f "$1/etc/hostname"',
 )
 IMAGE = Image(
@@ -53,7 +61,8 @@ IMAGE = Image(
 
 def made() -> Path:
     """The folder with kernel, initrd, disk, the SSH key and the host key; built once."""
-    folder = CACHE / f"{IMAGE.name}.luks"
+    own = hashlib.sha256((HERE / "warm.py").read_bytes() + ansible.release.__version__.encode()).hexdigest()[:8]
+    folder = CACHE / f"{IMAGE.name}-{own}.luks"
     CACHE.mkdir(parents=True, exist_ok=True)
     with open(CACHE / "luks.lock", "w") as lock:     # two clones may start at once
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -65,6 +74,12 @@ def made() -> Path:
                 subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", new / name], check=True)
 
             def change(root: Path) -> None:
+                shutil.copy(HERE / "warm.py", root / "usr/local/bin/lab-python")
+                (root / "usr/local/bin/lab-python").chmod(0o755)
+                library = root / "usr/local/lib/lab/ansible"
+                shutil.copytree(Path(ansible.module_utils.__file__).parent, library / "module_utils",
+                                ignore=shutil.ignore_patterns("__pycache__"))
+                (library / "__init__.py").touch()
                 for old in (root / "etc/ssh").glob("ssh_host_*"):
                     old.unlink()
                 for source, target, mode in (("host", "etc/ssh/ssh_host_ed25519_key", 0o600),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -68,7 +69,7 @@ class Machine:
             return False
         cable = (PORT + 8, PORT + 9) if self.number == 0 else (PORT + 9, PORT + 8)
         command = [
-            "qemu-system-x86_64", *accelerator(), "-machine", "pc", "-smp", "2", "-m", str(self.memory), "-display", "none",
+            "qemu-system-x86_64", *accelerator(), "-machine", "pc", "-smp", "1", "-m", str(self.memory), "-display", "none",
             "-daemonize", "-pidfile", "qemu.pid", "-serial", "file:console.log", "-qmp", "unix:qmp,server=on,wait=off",
             "-kernel", "image/kernel", "-initrd", "image/initrd", "-append", f"{APPEND} systemd.hostname={self.name}",
             "-device", "virtio-rng-pci",
@@ -83,8 +84,9 @@ class Machine:
                         "-device", f"virtio-blk-pci,id=dev-{serial},drive={serial},serial={serial}"]
         if self.tpm:
             (self.folder / "tpm").mkdir(exist_ok=True)
-            subprocess.run(["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.folder / 'tpm'}",
-                            "--ctrl", "type=unixio,path=tpm.sock", "--terminate", "--daemon", "--pid", f"file={self.folder / 'swtpm.pid'}"], cwd=self.folder, check=True)
+            where = ["--tpmstate", f"dir={self.folder / 'tpm'}", "--pid", f"file={self.folder / 'swtpm.pid'}"]
+            subprocess.run(["swtpm", "socket", "--tpm2", *where, "--ctrl", "type=unixio,path=tpm.sock", "--terminate", "--daemon"],
+                           cwd=self.folder, check=True)
             command += ["-chardev", "socket,id=tpm,path=tpm.sock", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
                         "-device", "tpm-tis,tpmdev=tpm0"]
         subprocess.run(command, cwd=self.folder, check=True, env={**os.environ, "PATH": SEARCH})
@@ -164,15 +166,29 @@ def write_ssh(state: Path) -> None:
     (state / "known_hosts").write_text("lab " + (base / "host.pub").read_text())
 
 
+def write_given(state: Path) -> None:
+    """What a site has before the first run: a passphrase in its vault, an age key whose private part no play sees, weights."""
+    if not (state / "recovery").exists():
+        (state / "recovery").touch(0o600)
+        (state / "recovery").write_text(secrets.token_hex(20))
+        subprocess.run(["age-keygen", "-o", state / "age.key"], check=True, capture_output=True)
+        with open(state / "age.pub", "w") as file:
+            subprocess.run(["age-keygen", "-y", state / "age.key"], check=True, stdout=file)
+        curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        subprocess.run(["openssl", "genpkey", *curve, "-out", state / "record.pem"], check=True)
+    subprocess.run([sys.executable, "tests/support/make_tiny_model.py", state / "tiny"], check=True)
+
+
 def main() -> None:
     state, word = Path(sys.argv[1]).resolve(), sys.argv[2]
     lab = machines(state)
     if word == "up":
-        if lacking := missing("qemu-img", "swtpm", "ssh-keygen"):
+        if lacking := missing("qemu-img", "swtpm", "ssh-keygen", "age", "openssl"):
             sys.exit(f"not here: {', '.join(lacking)}; script/bootstrap luks installs them")
         for machine in lab.values():
             machine.make()
         write_ssh(state)
+        write_given(state)
         for machine in lab.values():
             if machine.start():
                 print(f"started {machine.name}")
