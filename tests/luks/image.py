@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,9 +18,10 @@ from pathlib import Path
 import ansible.module_utils
 import ansible.release
 
-from tests.vm.image import CACHE, Image
+from tests.vm.image import CACHE, SEARCH, Image
 
 HERE = Path(__file__).parent
+PROGRAMS = {"lab-python": HERE / "warm.py", "lab-watch": HERE / "watch.py"}
 FETCHED = ("tang", "age", "clevis", "clevis-luks", "clevis-tpm2")
 LAN = {"node1": "10.77.7.11", "tang1": "10.77.7.21"}
 MODULES = "virtio_pci virtio_blk virtio_net virtio_rng ext4 crc32c"
@@ -48,8 +50,9 @@ HOOKS = (
     'printf "Dir::Cache::pkgcache \\"\\";\\nAPT::Keep-Downloaded-Packages \\"true\\";\\n" > "$1/etc/apt/apt.conf.d/lab"',
     f'chroot "$1" apt-get clean; chroot "$1" apt-get install -y --download-only --no-install-recommends {" ".join(FETCHED)}',
     'rm -rf "$1"/usr/share/doc "$1"/usr/share/locale "$1"/usr/share/man',
-    'printf "[Service]\\nExecStart=/usr/local/bin/lab-python --serve\\n[Install]\\nWantedBy=multi-user.target\\n" '
-    '> "$1/etc/systemd/system/lab-python.service"; ln -s ../lab-python.service "$1/etc/systemd/system/multi-user.target.wants/"',
+    *(f'printf "[Service]\\nExecStart={command}\\n" > "$1/etc/systemd/system/{name}.service"; '
+      f'ln -s ../{name}.service "$1/etc/systemd/system/multi-user.target.wants/"'
+      for name, command in (("lab-python", "/usr/local/bin/lab-python --serve"), ("lab-watch", "/usr/local/bin/lab-watch"))),
     ': > "$1/etc/machine-id"; rm -f "$1/etc/hostname"',
 )
 IMAGE = Image(
@@ -61,7 +64,7 @@ IMAGE = Image(
 
 def made() -> Path:
     """The folder with kernel, initrd, disk, the SSH key and the host key; built once."""
-    own = hashlib.sha256((HERE / "warm.py").read_bytes() + ansible.release.__version__.encode()).hexdigest()[:8]
+    own = hashlib.sha256(b"".join(map(Path.read_bytes, PROGRAMS.values())) + ansible.release.__version__.encode()).hexdigest()[:8]
     folder = CACHE / f"{IMAGE.name}-{own}.luks"
     CACHE.mkdir(parents=True, exist_ok=True)
     with open(CACHE / "luks.lock", "w") as lock:     # two clones may start at once
@@ -74,12 +77,15 @@ def made() -> Path:
                 subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", new / name], check=True)
 
             def change(root: Path) -> None:
-                shutil.copy(HERE / "warm.py", root / "usr/local/bin/lab-python")
-                (root / "usr/local/bin/lab-python").chmod(0o755)
+                for name, source in PROGRAMS.items():
+                    shutil.copy(source, root / "usr/local/bin" / name)
+                    (root / "usr/local/bin" / name).chmod(0o755)
                 library = root / "usr/local/lib/lab/ansible"
                 shutil.copytree(Path(ansible.module_utils.__file__).parent, library / "module_utils",
                                 ignore=shutil.ignore_patterns("__pycache__"))
                 (library / "__init__.py").touch()
+                subprocess.run(["chroot", root, "python3", "-m", "compileall", "-q", "/usr/local/lib/lab"], check=True,
+                               env={**os.environ, "PATH": SEARCH})
                 for old in (root / "etc/ssh").glob("ssh_host_*"):
                     old.unlink()
                 for source, target, mode in (("host", "etc/ssh/ssh_host_ed25519_key", 0o600),

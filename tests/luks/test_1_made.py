@@ -56,7 +56,7 @@ def test_what_must_not_be_formatted_is_refused_all_at_once_and_untouched(lab):
                {"name": "other", "devices": ["/dev/disk/by-id/virtio-foreign"], "mount": "/srv/other"},
                {"name": "used", "devices": ["/dev/disk/by-id/virtio-spare"], "mount": "/srv/used"},
                {"name": "absent", "devices": ["/dev/disk/by-id/virtio-absent"], "mount": "/srv/absent"}]
-    lab.said("sync")
+    lab.said("mountpoint -q /mnt || mount /dev/disk/by-id/virtio-spare /mnt; sync")
     before = [digest(lab.node, serial) for serial in ("foreign", "spare")]
     run = lab.run(CONVERGE, "--limit", "node1", luks_storage_volumes=volumes, luks_storage_cipher="sm4-xts-plain64",
                   luks_storage_allow_format=["/dev/disk/by-id/virtio-spare"], luks_storage_unlock=["tang", "keyfile"])
@@ -65,6 +65,7 @@ def test_what_must_not_be_formatted_is_refused_all_at_once_and_untouched(lab):
                        ("008", "aes-xts-plain64"), ("010", "/etc/idc_llm/luks/keys")):
         assert f"IDC-LUKS-{code}" in run.output and word in run.output, f"{code}: {run.output[-4000:]}"
     assert [digest(lab.node, serial) for serial in ("foreign", "spare")] == before
+    lab.said("umount /mnt")
 
 
 def test_a_wrong_passphrase_changes_nothing(lab):

@@ -11,7 +11,7 @@ import sys
 
 PARTS = ("basic", "_internal._ansiballz._loader", "_internal._json._profiles._module_legacy_c2m", "compat.selinux", "distro",
          "_internal._json._profiles._module_legacy_m2c", "_internal._patches._socket_patch", "common.text.formatters",
-         "errors", "urls")
+         "errors")
 SOCKET, LIBRARY, PYTHON = os.environ.get("LAB_SOCKET", "/run/lab-python"), "/usr/local/lib/lab", "/usr/bin/python3"
 
 
