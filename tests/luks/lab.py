@@ -173,6 +173,7 @@ class Lab:
     def up(self, before: str = "") -> None:
         """Wait until SSH answers, in another boot than that one."""
         began = time.monotonic()
+        subprocess.run(["ssh", "-F", self.dir / "ssh_config", "-O", "exit", "node1"], check=False, capture_output=True)
         while self.boot_id() in ("", before):
             assert time.monotonic() - began < 300, (self.node.folder / "console.log").read_text()[-3000:]
             time.sleep(1)

@@ -164,8 +164,10 @@ def write_ssh(state: Path) -> None:
     base = (state / "node1/image").resolve()
     lines = [f"Host *\n  User ops\n  IdentityFile {base / 'id'}\n  IdentitiesOnly yes\n  HostName 127.0.0.1\n  HostKeyAlias lab\n"
              f"  UserKnownHostsFile {state / 'known_hosts'}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n"
-             "  ConnectTimeout 10\n  ServerAliveInterval 5\n  ServerAliveCountMax 6\n"]
+             "  ConnectTimeout 10\n  ServerAliveInterval 5\n  ServerAliveCountMax 3\n"
+             "  ControlMaster auto\n  ControlPath ~/.ansible/cp/lab-%C\n  ControlPersist 60\n"]
     lines += [f"Host {machine.name}\n  Port {machine.port}\n" for machine in machines(state).values()]
+    Path("~/.ansible/cp").expanduser().mkdir(parents=True, exist_ok=True)
     (state / "ssh_config").write_text("".join(lines))
     (state / "known_hosts").write_text("lab " + (base / "host.pub").read_text())
 
