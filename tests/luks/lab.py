@@ -83,23 +83,21 @@ class Lab:
         self.words.add(text.encode())
         return text
 
-    def learn_keys(self) -> None:
-        """Every key that opens a volume now, the volumes' own too: words to look for at the end."""
-        for name, device in CONTAINERS.items():
-            code, dump = self.ask(f"cryptsetup luksDump --dump-json-metadata {device}")[0]
-            if code:
-                continue
-            for token in json.loads(dump)["tokens"].values():
-                slot = token["keyslots"][0]
-                given = f"clevis luks pass -d {device} -s {slot}" if token["type"] == "clevis" else f"cat {KEYS}/{name}*"
-                dump = f"cryptsetup luksDump -q --dump-volume-key --key-slot {slot} --key-file - {device} | grep -A9 'MK dump:'"
-                key, volume_key = self.said(f"{given} | base64 -w0", f"{given} | {dump}")
-                self.words.add(base64.b64decode(key))
-                if token["type"] != "clevis":
-                    self.keyfiles.add(base64.b64decode(key))
-                octets = bytes.fromhex("".join(re.findall(r"\b[0-9a-f]{2}\b", volume_key.partition("MK dump:")[2])))
-                assert len(octets) == 64, volume_key
-                self.words |= {octets, octets.hex().encode(), base64.b64encode(octets)}
+    def learn_keys(self, name: str) -> None:
+        """Every key that opens a volume now, and the volume's own: words to look for at the end."""
+        device = CONTAINERS[name]
+        for token in json.loads(self.said(f"cryptsetup luksDump --dump-json-metadata {device}")[0])["tokens"].values():
+            slot, file = token["keyslots"][0], f"/run/lab-key-{token['keyslots'][0]}"
+            given = f"clevis luks pass -d {device} -s {slot}" if token["type"] == "clevis" else f"cat {KEYS}/{name}*"
+            _made, key, dump, _gone = self.said(
+                f"umask 077; {given} > {file}", f"base64 -w0 {file}",
+                f"cryptsetup luksDump -q --dump-volume-key --key-slot {slot} --key-file {file} {device}", f"rm {file}")
+            self.words.add(base64.b64decode(key))
+            if token["type"] != "clevis":
+                self.keyfiles.add(base64.b64decode(key))
+            octets = bytes.fromhex("".join(re.findall(r"\b[0-9a-f]{2}\b", dump.partition("MK dump:")[2])))
+            assert len(octets) == 64, dump
+            self.words |= {octets, octets.hex().encode(), base64.b64encode(octets)}
 
     def ask(self, *commands: str, on: str = "node1", timeout: float = 120) -> list[tuple[int, str]]:
         """(exit status, what it printed) of each command, as root."""

@@ -14,7 +14,7 @@ LINE = b"weights of a model that nobody else may read"
 @pytest.fixture(scope="module", autouse=True)
 def _data(lab):
     lab.passphrase()
-    lab.learn_keys()
+    lab.learn_keys("models")
     write = "python3 -c \"open('{0}/data', 'wb').write({1!r} * 5000)\"; sync -f {0}/data"
     lab.said(*(write.format(mount, LINE) for mount in (STORE, CACHE)))
     lab.show("before the first reboot")

@@ -76,7 +76,7 @@ def test_run_to_its_end_only_the_new_keys_open(lab, rotation):
     for device in CONTAINERS.values():
         header = json.loads(lab.said(f"cryptsetup luksDump --dump-json-metadata {device}")[0])
         assert len(header["keyslots"]) == 4 and len(header["tokens"]) == 3, header
-    lab.learn_keys()
+    lab.learn_keys("models")
     for name in CONTAINERS:
         assert newest(name).exists()
     lab.show("after the rotation")
