@@ -1,6 +1,7 @@
 """Reboots: with the Tang server there, and without it; what happens to disks meanwhile."""
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -18,28 +19,31 @@ SPEC = _engine.Spec(name="tiny-blue-0", release="1.0", api_key="not-a-real-key",
 UNITS = ("idc-llm-store.service", f"idc-vllm@{SPEC.name}.service")
 # stand-ins for what is served; the units are the roles' own
 VLLM = f"#!/bin/sh\ntouch {STORE}/engine-was-here || true\nexec sleep infinity\n"
-NGINX = f"""pid /run/idc-llm-store/nginx.pid;
+PATHS = " ".join(f"{name}_temp_path {name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+NGINX = f"""pid nginx.pid;
 error_log stderr;
 events {{}}
-http {{ access_log off; server {{ listen 127.0.0.1:8090; root {STORE}; }} }}
+http {{ {PATHS} access_log off; server {{ listen 127.0.0.1:8090; root {STORE}; }} }}
 """
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _served(lab):
     """The store's and an engine's units, as the roles write them."""
-    files = {file.path: (file.text, file.mode) for file in _engine.files(SPEC)}
+    files = {file.path: (file.text, file.group, file.mode) for file in _engine.files(SPEC)}
     source = (ROOT / "roles/model_store/templates/idc-llm-store.service.j2").read_text()
     own = {"model_store_root": STORE, "__model_store_run": "/run/idc-llm-store", "__model_store_etc": "/etc/idc_llm/store",
            "__model_store_user": "www-data"}
-    unit = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(source).render(own)
-    files["/etc/systemd/system/idc-llm-store.service"] = (unit, 0o644)
-    files["/etc/idc_llm/store/nginx.conf"] = (NGINX, 0o644)
-    files[f"{SPEC.release_dir}/bin/vllm"] = (VLLM, 0o755)
+    templates = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    templates.filters["basename"] = os.path.basename
+    unit = templates.from_string(source).render(own)
+    files["/etc/systemd/system/idc-llm-store.service"] = (unit, "root", 0o644)
+    files["/etc/idc_llm/store/nginx.conf"] = (NGINX, "root", 0o644)
+    files[f"{SPEC.release_dir}/bin/vllm"] = (VLLM, "root", 0o755)
     packed = subprocess.run(["tar", "-C", lab.dir, "-c", "tiny"], check=True, capture_output=True).stdout
     subprocess.run(["ssh", "-F", lab.dir / "ssh_config", "node1", "sudo tar -C /srv -x --no-same-owner"], check=True, input=packed)
-    write = [f"install -D -m {mode:o} /dev/stdin {path} <<'END_OF_FILE'\n{text}\nEND_OF_FILE"
-             for path, (text, mode) in files.items()]
+    write = [f"install -D -g {group} -m {mode:o} /dev/stdin {path} <<'END_OF_FILE'\n{text}\nEND_OF_FILE"
+             for path, (text, group, mode) in files.items()]
     lab.said("id vllm || useradd --system --no-create-home vllm", *write, f"mkdir -p $(dirname {SPEC.link})",
              f"ln -sfn {SPEC.release_dir} {SPEC.link}", "systemctl daemon-reload",
              *(f"systemctl enable --now {unit}" for unit in UNITS), timeout=240)
