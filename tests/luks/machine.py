@@ -149,7 +149,8 @@ class Machine:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
-        self.ask("blockdev-add", driver="raw", **{"node-name": serial}, file={"driver": "file", "filename": file}, discard="unmap")
+        place = {"driver": "file", "filename": str(self.folder / file)}     # QEMU, as a daemon, is elsewhere
+        self.ask("blockdev-add", driver="raw", **{"node-name": serial}, file=place, discard="unmap")
         self.ask("device_add", driver="virtio-blk-pci", id=f"dev-{serial}", drive=serial, serial=serial)
 
 

@@ -33,7 +33,7 @@ def rotation(lab):
     """What an operator gives: old and new passphrase, and TPM2 and key file beside Tang from now on."""
     old = lab.passphrase()
     new = lab.passphrase(secrets.token_hex(20))
-    return {"idc_llm_secrets": {"luks": {"recovery": new, "recovery_previous": old}},
+    return {"luks_storage_recovery_passphrase": new, "luks_storage_recovery_previous": old,
             "luks_storage_unlock": ["tang", "tpm2", "keyfile"], "luks_storage_allow_plain_keyfile": True}
 
 
@@ -43,7 +43,7 @@ def test_without_the_word_of_consent_nothing_is_done(lab, rotation):
 
 
 def test_killed_half_way_the_volumes_still_open(lab, rotation):
-    old, new = rotation["idc_llm_secrets"]["luks"]["recovery_previous"], rotation["idc_llm_secrets"]["luks"]["recovery"]
+    old, new = rotation["luks_storage_recovery_previous"], rotation["luks_storage_recovery_passphrase"]
     run = lab.run(ROTATE, "--limit", "node1", until="Remove the old passphrase", idc_llm_confirm=WORDS, **rotation)
     assert run.rc < 0, run.output[-3000:]
     wait_for(lambda: not lab.ask("pgrep cryptsetup")[0][1], 60)
@@ -69,7 +69,7 @@ def test_run_again_and_cut_from_power_it_comes_back_by_its_tpm(lab, rotation):
 
 
 def test_run_to_its_end_only_the_new_keys_open(lab, rotation):
-    old, new = rotation["idc_llm_secrets"]["luks"]["recovery_previous"], rotation["idc_llm_secrets"]["luks"]["recovery"]
+    old, new = rotation["luks_storage_recovery_previous"], rotation["luks_storage_recovery_passphrase"]
     run = lab.run(ROTATE, "--limit", "node1", idc_llm_confirm=WORDS, **rotation)
     assert run.rc == 0, run.output[-4000:]
     assert opens(lab, old) == set() and opens(lab, new) == {"models/0", "cache/0"}
@@ -83,6 +83,6 @@ def test_run_to_its_end_only_the_new_keys_open(lab, rotation):
 
 
 def test_afterwards_there_is_nothing_to_do(lab, rotation):
-    given = {**rotation, "idc_llm_secrets": {"luks": {"recovery": rotation["idc_llm_secrets"]["luks"]["recovery"]}}}
+    given = {name: value for name, value in rotation.items() if name != "luks_storage_recovery_previous"}
     run = lab.run(CONVERGE, "--limit", "node1", "--check", **given)
     assert run.rc == 0 and run.total("changed") == 0, run.output[-4000:]
