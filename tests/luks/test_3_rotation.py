@@ -60,10 +60,12 @@ def test_run_again_and_cut_from_power_it_comes_back_by_its_tpm(lab, rotation):
     assert run.rc < 0, run.output[-3000:]
     lab.node.ask("system_reset")
     lab.node.ask("cont")
-    lab.up()
-    assert wait_for(lambda: mounted(lab, STORE), 180), lab.ask("journalctl -b --no-pager -u 'idc-llm-luks*' | tail -60")
-    assert "models opened by tpm2" in lab.said("journalctl -b --no-pager -u idc-llm-luks@models")[0]
-    lab.tang.ask("cont")
+    try:
+        lab.up()
+        assert wait_for(lambda: mounted(lab, STORE), 180), lab.ask("journalctl -b --no-pager -u 'idc-llm-luks*' | tail -60")
+        assert "models opened by tpm2" in lab.said("journalctl -b --no-pager -u idc-llm-luks@models")[0]
+    finally:
+        lab.tang.ask("cont")
     assert wait_for(lambda: mounted(lab, STORE, CACHE), 180), lab.ask("journalctl -b --no-pager -u 'idc-llm-luks*' | tail -60")
     assert intact(lab)
 

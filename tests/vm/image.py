@@ -20,7 +20,8 @@ CACHE = Path(os.environ.get("IDC_LLM_CACHE", Path.home() / ".cache/idc_llm")) / 
 SEARCH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 TOOLS = ("qemu-system-x86_64", "mmdebstrap", "mkfs.ext4")
 # what each machine's kernel is told
-APPEND = "root=/dev/vda rw console=ttyS0 edd=off net.ifnames=0 mitigations=off quiet systemd.show_status=false"
+APPEND = ("root=/dev/vda rw console=ttyS0 edd=off net.ifnames=0 mitigations=off apparmor=0 audit=0 cryptomgr.notests "
+          "no_timer_check quiet systemd.show_status=false")
 
 
 def missing(*more: str) -> list[str]:
