@@ -9,7 +9,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError, Said
 
@@ -311,6 +311,7 @@ def files(spec: Spec, installed: str = "", container: str = "") -> tuple[File, .
     texts: tuple[tuple[str, str, str, str, int, str], ...] = (
         (f"{spec.unit_dir}/{UNIT_NAME}", unit, "root", "root", 0o644, unit),
         (f"{spec.unit_dir}/{spec.unit}.d/drain.conf", stop, "root", "root", 0o644, stop),
+        *((f"{spec.unit_dir}/{spec.unit}.d/store.conf", text, "root", "root", 0o644, text) for text in _mounts(config)),
         (f"{folder}/config.yaml", yaml_text(config), "root", spec.group, 0o640, yaml_text(config)),
         (f"{folder}/env", env_text(variables), "root", "root", 0o600, env_text(variables, masked=True)),
     )
@@ -322,6 +323,13 @@ def files(spec: Spec, installed: str = "", container: str = "") -> tuple[File, .
     return tuple(File(*row) for row in texts) + (
         File(f"{folder}/digest", digest, "root", spec.group, 0o640, digest),
     )
+
+
+def _mounts(config: Mapping[str, Any]) -> Iterator[str]:
+    """Not before the disk is there that the model lies on: what is below its mount point is not the model."""
+    model = str(option(config, "model", ""))
+    if model.startswith("/"):
+        yield '[Unit]\nRequiresMountsFor="{}"\n'.format(re.sub(r'(["\\])', r"\\\1", model).replace("%", "%%"))
 
 
 def decide(state: str, observed: Observed, digest: str = "") -> Plan:

@@ -477,43 +477,135 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("{host} 的模型库证书只给出了一半。", "model_store_tls_certificate 和 model_store_tls_key 应同时设置，或都不设置。",
                 "请补上另一项，或去掉这一项。")),
     "IDC-LUKS-001": Entry(
-        en=Text(
-            "This host has no device mapper (/dev/mapper/control is missing), wanted for {devices}.",
-            "LUKS volumes cannot be opened without it; nothing was touched.",
-            "Load the kernel module dm_mod, or use a host or virtual machine whose kernel has it (a container "
-            "does not).",
-        ),
-        zh=Text(
-            "本机没有 device mapper（缺少 /dev/mapper/control），而 {devices} 需要它。",
-            "没有它就无法打开 LUKS 卷；未改动任何内容。",
-            "请加载内核模块 dm_mod，或改用内核支持它的主机或虚拟机（容器不支持）。",
-        ),
-    ),
+        en=Text("This host has no device mapper (/dev/mapper/control is missing), wanted for {devices}.", "LUKS volumes cannot be opened without it; nothing was touched.",
+                "Load the kernel module dm_mod, or use a host or virtual machine whose kernel has it (a container does not)."),
+        zh=Text("本机没有 device mapper（缺少 /dev/mapper/control），而 {devices} 需要它。", "没有它就无法打开 LUKS 卷；未改动任何内容。",
+                "请加载内核模块 dm_mod，或改用内核支持它的主机或虚拟机（容器不支持）。")),
     "IDC-LUKS-002": Entry(
-        en=Text(
-            "The kernel of this host has no dm-crypt, wanted for {devices}.",
-            "LUKS volumes cannot be opened without it; nothing was touched.",
-            "Install the kernel's module package that holds dm_crypt, or a kernel built with it.",
-        ),
-        zh=Text(
-            "本机内核没有 dm-crypt，而 {devices} 需要它。",
-            "没有它就无法打开 LUKS 卷；未改动任何内容。",
-            "请安装包含 dm_crypt 的内核模块包，或使用支持它的内核。",
-        ),
-    ),
-    "IDC-LUKS-003": Entry(
-        en=Text(
-            "luks_storage_devices names {devices}, and this version of the collection does not yet encrypt "
-            "disks.",
-            "A half-made encryption would be worse than none; nothing was touched.",
-            "Set luks_storage_devices: [] and mount an encrypted volume at the store's folder yourself.",
-        ),
-        zh=Text(
-            "luks_storage_devices 指定了 {devices}，但本版本的集合尚不支持磁盘加密。",
-            "不完整的加密比不加密更糟；未改动任何内容。",
-            "请设置 luks_storage_devices: []，并自行将加密卷挂载到模型库目录。",
-        ),
-    ),
+        en=Text("The kernel of this host has no dm-crypt, wanted for {devices}.", "LUKS volumes cannot be opened without it; nothing was touched.",
+                "Install the kernel's module package that holds dm_crypt, or a kernel built with it."),
+        zh=Text("本机内核没有 dm-crypt，而 {devices} 需要它。", "没有它就无法打开 LUKS 卷；未改动任何内容。",
+                "请安装包含 dm_crypt 的内核模块包，或使用支持它的内核。")),
+    "IDC-LUKS-004": Entry(
+        en=Text("Volume {volume}: {device} is not there.", "A by-id name belongs to one disk; another disk has another name. Nothing was touched.",
+                "Look at ls -l /dev/disk/by-id on the host, and correct luks_storage_volumes or bring the disk back."),
+        zh=Text("卷 {volume}：{device} 不存在。", "by-id 名称只属于一块磁盘，换了磁盘名称也会变。未改动任何内容。",
+                "请在主机上查看 ls -l /dev/disk/by-id，改正 luks_storage_volumes 或装回磁盘。")),
+    "IDC-LUKS-005": Entry(
+        en=Text("Volume {volume}: {device} holds {found}.", "Formatting would destroy it; nothing was touched.",
+                "If it may be wiped, say so for this very disk: luks_storage_allow_format: [{device}]."),
+        zh=Text("卷 {volume}：{device} 上有 {found}。", "格式化会毁掉它；未改动任何内容。",
+                "如果确实可以清除，请针对这块磁盘写明：luks_storage_allow_format: [{device}]。")),
+    "IDC-LUKS-006": Entry(
+        en=Text("{device} is in use: {users}.", "A disk in use is never formatted, whatever luks_storage_allow_format says; nothing was touched.",
+                "Take it out of use on the host first, or name another disk."),
+        zh=Text("{device} 正在使用：{users}。", "正在使用的磁盘绝不会被格式化，无论 luks_storage_allow_format 怎么写；未改动任何内容。",
+                "请先在主机上停止使用它，或指定另一块磁盘。")),
+    "IDC-LUKS-007": Entry(
+        en=Text("Volume {volume}: on {device} is {observed}, and this volume was made as {wanted}.", "It may be another disk, or another one's data; nothing was touched.",
+                "Bring the right disk back. To give the volume up, run playbooks/decommission.yml, or remove its record in /etc/idc_llm/luks on the host."),
+        zh=Text("卷 {volume}：{device} 上是 {observed}，而该卷创建时是 {wanted}。", "这可能是另一块磁盘，或别人的数据；未改动任何内容。",
+                "请装回正确的磁盘。若要放弃该卷，请运行 playbooks/decommission.yml，或删除主机 /etc/idc_llm/luks 中它的记录。")),
+    "IDC-LUKS-008": Entry(
+        en=Text("Volume {volume} is encrypted with {observed}, wanted {wanted}.", "A cipher is fixed when a volume is formatted; nothing was touched.",
+                "Set luks_storage_cipher back for this host, or decommission the volume and make it anew."),
+        zh=Text("卷 {volume} 的加密方式是 {observed}，期望 {wanted}。", "加密算法在格式化时确定；未改动任何内容。",
+                "请为该主机改回 luks_storage_cipher，或退役该卷后重新创建。")),
+    "IDC-LUKS-009": Entry(
+        en=Text("The recovery passphrase does not open slot {slot} of volume {volume} on {device}.", "Without it nothing is changed: a volume whose passphrase nobody has can be lost.",
+                "Correct idc_llm_secrets.luks.recovery. For a new passphrase put the old one in recovery_previous and run playbooks/rotate_keys.yml, also to end a rotation that was cut short."),
+        zh=Text("恢复口令打不开 {device} 上卷 {volume} 的密钥槽 {slot}。", "没有它就不做任何改动：没人知道口令的卷可能会丢失。",
+                "请改正 idc_llm_secrets.luks.recovery。若要换新口令，请把旧口令写入 recovery_previous 并运行 playbooks/rotate_keys.yml；轮换中断后也这样续完。")),
+    "IDC-LUKS-010": Entry(
+        en=Text("The key file {path} would lie on a disk that is not encrypted.", "Who takes the disks would have the key, too; nothing was touched.",
+                "Use tang or tpm2 in luks_storage_unlock, encrypt the root file system, or accept it with luks_storage_allow_plain_keyfile: true."),
+        zh=Text("密钥文件 {path} 会位于未加密的磁盘上。", "拿走磁盘的人也就拿到了密钥；未改动任何内容。",
+                "请在 luks_storage_unlock 中使用 tang 或 tpm2，或加密根文件系统，或用 luks_storage_allow_plain_keyfile: true 明确接受。")),
+    "IDC-LUKS-011": Entry(
+        en=Text("Memory of this host may be written to a disk in the clear: {places}.", "The volumes' keys are in memory while they are open; nothing was touched.",
+                "Turn it off (swapoff and /etc/fstab, kdump-tools), encrypt it, or accept it with luks_storage_allow_plain_memory: true."),
+        zh=Text("本机内存可能以明文写入磁盘：{places}。", "卷打开时其密钥就在内存中；未改动任何内容。",
+                "请将其关闭（swapoff 与 /etc/fstab、kdump-tools）或加密，或用 luks_storage_allow_plain_memory: true 明确接受。")),
+    "IDC-LUKS-012": Entry(
+        en=Text("{mount} cannot be a volume's mount point: {observed}.", "What lies below a mount is hidden by it; nothing was touched.",
+                "Move it away, or name another folder in luks_storage_volumes."),
+        zh=Text("{mount} 不能作为卷的挂载点：{observed}。", "挂载会遮住目录中原有的内容；未改动任何内容。",
+                "请先移走它，或在 luks_storage_volumes 中换一个目录。")),
+    "IDC-LUKS-013": Entry(
+        en=Text("This host cannot encrypt with {cipher}: {observed}", "A volume of it could not be opened; nothing was touched.",
+                "Use a kernel that has the cipher, or another luks_storage_cipher."),
+        zh=Text("本机无法使用 {cipher} 加密：{observed}", "这样的卷将无法打开；未改动任何内容。",
+                "请使用支持该算法的内核，或换一个 luks_storage_cipher。")),
+    "IDC-LUKS-014": Entry(
+        en=Text("The thumbprint of a Tang server is not known: {servers}.", "A key is only given to a server that is known to be the right one; nothing was touched.",
+                "Bring the server up, or write its thumbprint into luks_storage_tang.servers (tang-show-keys PORT, on the server)."),
+        zh=Text("不知道 Tang 服务器的指纹：{servers}。", "密钥只能绑定到确认无误的服务器；未改动任何内容。",
+                "请启动该服务器，或把指纹写入 luks_storage_tang.servers（在服务器上运行 tang-show-keys PORT）。")),
+    "IDC-LUKS-015": Entry(
+        en=Text("This host has no TPM2 (/dev/tpmrm0 is missing).", "luks_storage_unlock names tpm2; nothing was touched.",
+                "Turn the TPM on in the firmware, or take tpm2 out of luks_storage_unlock."),
+        zh=Text("本机没有 TPM2（缺少 /dev/tpmrm0）。", "luks_storage_unlock 中写了 tpm2；未改动任何内容。",
+                "请在固件中启用 TPM，或从 luks_storage_unlock 中去掉 tpm2。")),
+    "IDC-LUKS-016": Entry(
+        en=Text("This playbook needs a word of consent.", "It changes or destroys keys; nothing was touched.",
+                "If that is what you want: -e 'idc_llm_confirm=\"{wanted}\"'."),
+        zh=Text("该 playbook 需要明确的确认。", "它会更改或销毁密钥；未改动任何内容。",
+                "如果确实需要：-e 'idc_llm_confirm=\"{wanted}\"'。")),
+    "IDC-LUKS-017": Entry(
+        en=Text("Volume {volume} holds {observed}, wanted {wanted}.", "A volume that was in use is never formatted again; nothing was touched.",
+                "Set its filesystem back, or decommission the volume and make it anew."),
+        zh=Text("卷 {volume} 中是 {observed}，期望 {wanted}。", "用过的卷绝不会被重新格式化；未改动任何内容。",
+                "请改回 filesystem，或退役该卷后重新创建。")),
+    "IDC-LUKS-018": Entry(
+        en=Text("Volume {volume}: slot {slot} ({kind}) does not unlock it.", "It is not proven, so no other slot was removed.",
+                "See what the host says (clevis luks unlock -t {slot} -d {device}), mend it, and run again."),
+        zh=Text("卷 {volume}：密钥槽 {slot}（{kind}）无法解锁。", "它未经验证，因此没有移除任何其他密钥槽。",
+                "请查看主机的提示（clevis luks unlock -t {slot} -d {device}），修复后重新运行。")),
+    "IDC-LUKS-019": Entry(
+        en=Text("Volume {volume}: {device} has no LUKS header, and it was made as {wanted}.", "Its header is damaged, or it is another disk; nothing was touched.",
+                "Restore the header from its backup (docs/guides/luks.md), or bring the right disk back."),
+        zh=Text("卷 {volume}：{device} 上没有 LUKS 头，而它创建时是 {wanted}。", "头部已损坏，或者这是另一块磁盘；未改动任何内容。",
+                "请从备份恢复头部（docs/guides/luks.md），或装回正确的磁盘。")),
+    "IDC-LUKS-020": Entry(
+        en=Text("The root file system of this host is not encrypted.", "What lies there (engine keys, configuration, logs) leaves with the disk.",
+                "Install the system on an encrypted disk where that matters; the volumes are not affected."),
+        zh=Text("本机的根文件系统没有加密。", "其中的内容（引擎密钥、配置、日志）会随磁盘一起外流。",
+                "如有要求，请把系统装在加密磁盘上；这些卷不受影响。")),
+    "IDC-LUKS-021": Entry(
+        en=Text("{device} reads {disk} MiB/s, and one core decrypts {cipher} MiB/s ({name}).", "Reading weights with few streams is slower than the disk by that much.",
+                "Choose aes-xts-plain64 on a processor with AES instructions, and see that its kernel module for them is loaded."),
+        zh=Text("{device} 的读取速度为 {disk} MiB/s，而单核解密速度为 {cipher} MiB/s（{name}）。", "并发较少时，读取权重会因此慢于磁盘。",
+                "请在带 AES 指令的处理器上使用 aes-xts-plain64，并确认相应内核模块已加载。")),
+    "IDC-LUKS-022": Entry(
+        en=Text("There is no key to sign the record with: {path}.", "A disk is not destroyed without a signed record; nothing was touched.",
+                "Name a private key on the controller in luks_storage_record_key, or run site.yml once, which makes the own CA."),
+        zh=Text("没有用于签署记录的密钥：{path}。", "没有签名记录就不会销毁磁盘；未改动任何内容。",
+                "请在 luks_storage_record_key 中指定控制机上的私钥，或先运行一次 site.yml 以生成自有 CA。")),
+    "IDC-LUKS-023": Entry(
+        en=Text("Volume {volume}: {device} still shows {observed}.", "It is not proven to be unreadable, so that no record was written.",
+                "Run the playbook again; if that does not help, the disk has to be destroyed."),
+        zh=Text("卷 {volume}：{device} 上仍有 {observed}。", "未能证明其不可读，因此没有写记录。",
+                "请重新运行该 playbook；若仍无效，该磁盘必须销毁。")),
+    "IDC-LUKS-024": Entry(
+        en=Text("Volume {volume}: nobody owns the key slots {slots}.", "They may be a person's, or left by a run that was killed.",
+                "playbooks/rotate_keys.yml removes them; leave them if they are wanted."),
+        zh=Text("卷 {volume}：密钥槽 {slots} 没有归属。", "它们可能是某个人添加的，或是中断的运行留下的。",
+                "playbooks/rotate_keys.yml 会移除它们；如果需要则请保留。")),
+    "IDC-LUKS-025": Entry(
+        en=Text("The recovery passphrase of volume {volume} is neither the new one nor the old one in slot 0.", "A rotation before this one was cut short.",
+                "Set recovery and recovery_previous as they were then, end that rotation, and begin the new one after it."),
+        zh=Text("卷 {volume} 的密钥槽 0 既不是新恢复口令，也不是旧恢复口令。", "之前的一次轮换没有完成。",
+                "请把 recovery 和 recovery_previous 改回当时的值，先续完那次轮换，再开始新的。")),
+    "IDC-LUKS-026": Entry(
+        en=Text("Volume {volume} was being decommissioned on this host.", "Its keys may be gone; nothing was touched.",
+                "End it with playbooks/decommission.yml, and take the volume out of luks_storage_volumes."),
+        zh=Text("卷 {volume} 在本机上的退役尚未完成。", "其密钥可能已被销毁；未改动任何内容。",
+                "请运行 playbooks/decommission.yml 续完，并从 luks_storage_volumes 中去掉该卷。")),
+    "IDC-LUKS-027": Entry(
+        en=Text("Volume {volume} would not open by itself now: slot {slot} ({kind}) gives no key.", "After a reboot it would wait.",
+                "Bring the Tang servers up, or see what clevis luks unlock -t {slot} -d {device} says on the host."),
+        zh=Text("卷 {volume} 现在无法自行打开：密钥槽 {slot}（{kind}）没有给出密钥。", "重启后它会一直等待。",
+                "请启动 Tang 服务器，或在主机上查看 clevis luks unlock -t {slot} -d {device} 的输出。")),
     # ENG: the engine and its service
     "IDC-ENG-001": Entry(
         en=Text(

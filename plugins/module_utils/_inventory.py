@@ -22,17 +22,20 @@ from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS
 
 GROUPS = ("gpu_nodes", "gateways", "monitors")
 RETIRED = "retired"
+TANG = "tang_servers"  # keys of encrypted volumes: apart from the hosts that have such volumes
 MIN_KEY_LENGTH = 32
 KEY_TEXT = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 # Every variable that carries the collection's prefix; a misspelt one would be silently without effect.
 VARIABLES = (
-    "idc_llm_address", "idc_llm_allow_unaccepted", "idc_llm_deployments", "idc_llm_domain", "idc_llm_exclusive_groups",
+    "idc_llm_address", "idc_llm_allow_unaccepted", "idc_llm_confirm", "idc_llm_deployments", "idc_llm_domain",
+    "idc_llm_exclusive_groups",
     "idc_llm_gpu", "idc_llm_lang", "idc_llm_plan", "idc_llm_plan_profile", "idc_llm_ports", "idc_llm_secrets",
     "idc_llm_secrets_file",
     "idc_llm_sources", "idc_llm_state_dir", "idc_llm_store_root",
 )
-SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token", "login_password", "acme_eab_key")
+SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token", "login_password", "acme_eab_key", "luks")
+LUKS = ("recovery", "recovery_previous")
 TENANT = ("keys", "require", "certificates", "groups", "acr", "amr", "deployments", "limits")
 SOURCES = ("wheels", "wheels_controller", "pip", "pip_list", "pip_ca", "archive", "archive_controller", "archive_sha256", "hf",
            "modelscope")
@@ -79,7 +82,7 @@ def inventory_errors(site: Site, need_secrets: bool = True) -> list[IdcError]:
 
 def _group_errors(site: Site) -> list[IdcError]:
     errors = [IdcError("IDC-INV-008", group=group) for group in GROUPS[:2] if not site.groups.get(group)]
-    exclusive = [(group, RETIRED) for group in GROUPS]
+    exclusive = [(group, RETIRED) for group in (*GROUPS, TANG)] + [(GROUPS[0], TANG)]
     exclusive += [tuple(pair) for pair in site.variables.get("idc_llm_exclusive_groups") or []]
     for one, other in exclusive:
         for host in site.groups.get(one, ()):
@@ -119,7 +122,7 @@ def _secret_errors(secrets: Any, served: Sequence[Deployment]) -> list[IdcError]
     deployments = [one.name for one in served]
     if not isinstance(secrets, Mapping):
         return [IdcError("IDC-INV-013")]
-    errors = mapping_errors(secrets, "idc_llm_secrets", SECRETS)
+    errors = mapping_errors(secrets, "idc_llm_secrets", SECRETS) + mapping_errors(secrets.get("luks"), "idc_llm_secrets.luks", LUKS)
     tenants = secrets.get("tenants")
     if not isinstance(tenants, Mapping) or not tenants:
         return [*errors, IdcError("IDC-INV-014")]

@@ -14,7 +14,8 @@ from ansible_collections.idc.llm.plugins.module_utils import _engine
 from ansible_collections.idc.llm.plugins.module_utils._firewall import rules
 
 from tests.support.box import ROOT
-from tests.vm.machine import MARK, Machine, missing
+from tests.vm.image import missing
+from tests.vm.machine import MARK, Machine
 
 HERE, GATEWAY, OTHER = "10.77.0.11", "10.77.1.2", "10.77.2.2"
 SPEC = _engine.Spec(name="tiny-blue-0", release="1.0", api_key="not-a-real-key",

@@ -18,7 +18,7 @@ def test_the_text_names_code_and_details():
 
 
 def test_it_speaks_chinese():
-    text = idc_error("IDC-LUKS-003", lang="zh", devices=["/dev/sdb"])
+    text = idc_error("IDC-LUKS-001", lang="zh", devices=["/dev/sdb"])
     assert "/dev/sdb" in text
     assert "不支持" in text
 

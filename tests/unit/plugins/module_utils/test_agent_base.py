@@ -20,6 +20,7 @@ BROUGHT = {
     "gateway": ["_agent_base", "_agent_watchdog", "_agent_balancer", "_agent_prober", "_agent_audit", "_agent_identity",
                 "_agent_login"],
     "model_store": ["_agent_base", "_agent_store_verify"],
+    "luks_storage": ["_agent_base", "_agent_unlock"],
     "vllm": ["_agent_base", "_agent_watchdog", "_agent_follower"],
 }
 

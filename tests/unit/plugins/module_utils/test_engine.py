@@ -83,6 +83,13 @@ def test_config_gets_dashes_and_the_drain_time():
     assert text_of(spec, "drain.conf") == "[Service]\nTimeoutStopSec=45\n"
 
 
+def test_an_engine_waits_for_the_disk_that_its_model_lies_on():
+    spec = dataclasses.replace(SPEC, config={"model": "/srv/a b%/m"})
+    assert text_of(spec, "store.conf") == '[Unit]\nRequiresMountsFor="/srv/a b%%/m"\n'
+    relative = _engine.files(dataclasses.replace(SPEC, config={"model": "m"}))
+    assert [file.path for file in relative if "store.conf" in file.path] == []
+
+
 def test_a_drain_time_in_the_config_wins():
     spec = dataclasses.replace(SPEC, config={"shutdown_timeout": 300}, drain_timeout=30)
     assert text_of(spec, "drain.conf") == "[Service]\nTimeoutStopSec=315\n"

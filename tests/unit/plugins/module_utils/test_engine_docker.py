@@ -130,7 +130,7 @@ def test_files_hold_a_container_in_the_place_of_the_unit():
     by_systemd = _engine.files(dataclasses.replace(SPEC, container=None), "made")
     by_docker = _engine.files(SPEC, "made", "{}\n")
     assert [file.path.rpartition("/")[2] for file in by_docker] == ["container.json", "config.yaml", "env", "digest"]
-    assert [file.text for file in by_docker[1:3]] == [file.text for file in by_systemd[2:4]]
+    assert [file.text for file in by_docker[1:3]] == [file.text for file in by_systemd[3:5]]
     assert by_docker[-1].text != _engine.files(SPEC, "made", "{ }\n")[-1].text
     assert by_docker[-1].text != _engine.files(SPEC, "other", "{}\n")[-1].text
 

@@ -137,8 +137,18 @@ def test_groups_that_are_empty_or_exclude_each_other():
     assert [e.code for e in errors(groups={"gateways": []})] == ["IDC-INV-008"]
     found = errors(groups={"retired": ["n2"]})
     assert [e.code for e in found] == ["IDC-INV-009"] and "n2" in str(found[0])
+    assert errors(groups={"tang_servers": ["t1", "g1"]}) == []
+    for other in ("gpu_nodes", "retired"):  # a key beside its lock; a server that is no more
+        found = errors(groups={"retired": ["t1"], "tang_servers": ["n1" if other == "gpu_nodes" else "t1"]})
+        assert [e.code for e in found] == ["IDC-INV-009"] and other in str(found[0])
     found = errors(lambda v: v.update(idc_llm_exclusive_groups=[["gateways", "monitors"]]))
     assert [e.code for e in found] == ["IDC-INV-009"] and "g1" in str(found[0])
+
+
+def test_the_passphrase_of_volumes_has_its_place():
+    assert errors(lambda v: v["idc_llm_secrets"].update(luks={"recovery": "x" * 20, "recovery_previous": ""})) == []
+    found = errors(lambda v: v["idc_llm_secrets"].update(luks={"recovry": "x" * 20}))
+    assert [e.code for e in found] == ["IDC-INV-006"] and "recovery" in str(found[0]) and "x" * 20 not in str(found[0])
 
 
 def test_misspelt_variable_of_the_collection():

@@ -1,0 +1,158 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What has to be done to a host's encrypted volumes: the inventory and what was seen give a plan, or typed errors. Pure, private.
+
+A disk is touched only where it is blank, where the site has named that very disk, or where an earlier run of ours was killed in the
+middle, which the volume's record on the host says.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
+
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._luks_keys import KeyPlan, plan_keys
+from ansible_collections.idc.llm.plugins.module_utils._luks_seen import Header, Seen, users
+from ansible_collections.idc.llm.plugins.module_utils._luks_wanted import CIPHERS, Volume, Wanted
+
+MAKING, READY, GOING = "making", "ready", "going"  # what a volume's record says
+
+
+@dataclass(frozen=True)
+class VolumePlan:
+    """One volume: what is done to it. ``wipe``: disks whose signatures are removed first."""
+
+    volume: Volume
+    wipe: tuple[str, ...]
+    stripe: bool
+    format: bool
+    open: bool
+    filesystem: bool
+    mount: bool
+    keys: KeyPlan
+    uuid: str
+
+
+def plan_volume(volume: Volume, wanted: Wanted, seen: Seen, fresh: bool = False) -> tuple[Optional[VolumePlan], list[IdcError]]:
+    """Nothing is planned where there is an error. fresh: each binding is made anew."""
+    errors = [IdcError("IDC-LUKS-004", volume=volume.name, device=name) for name in volume.devices if not seen.disks[name].path]
+    if errors:
+        return None, errors
+    record, header = seen.records.get(volume.name, {}), seen.headers.get(volume.name)
+    if record.get("state") == GOING:
+        return None, [IdcError("IDC-LUKS-026", volume=volume.name)]
+    made = record.get("state") == READY
+    ours = header is not None and (header.uuid == record.get("uuid") if made else header.label == volume.label)
+    if made:
+        errors += _recorded(volume, record, header)
+    elif not ours:
+        errors += _free(volume, wanted, seen, record)
+    if ours and header:
+        errors += _as_formatted(volume, wanted, header)
+    opened = seen.mapped(volume.label)
+    errors += _mount(volume, seen, opened is not None)
+    if opened and ours and (opened.fstype or record.get("state") != MAKING) and opened.fstype != volume.filesystem:
+        seen_there = opened.fstype or "no filesystem"
+        errors.append(IdcError("IDC-LUKS-017", volume=volume.name, observed=seen_there, wanted=volume.filesystem))
+    keys = KeyPlan()
+    try:
+        keys = plan_keys(header if ours else None, wanted, fresh)
+    except IdcError as error:
+        errors.append(error)
+    if errors:
+        return None, errors
+    striped = len(volume.devices) > 1
+    wipe = tuple(name for name in volume.devices if not ours and seen.disks[name].signatures
+                 and not (striped and seen.disks[name].vg == volume.label))
+    empty = not ours or record.get("state") == MAKING and not (opened and opened.fstype)
+    return VolumePlan(volume, wipe, striped and not ours, not ours, opened is None, empty, seen.mounted(volume.mount) is None, keys,
+                      header.uuid if ours and header else ""), []
+
+
+def _recorded(volume: Volume, record: Mapping[str, Any], header: Optional[Header]) -> list[IdcError]:
+    """A volume that was made once must be there as it was made, on the same disks."""
+    devices, uuid = list(record.get("devices", ())), str(record.get("uuid", ""))
+    if devices != list(volume.devices):
+        return [IdcError("IDC-LUKS-007", volume=volume.name, device=", ".join(volume.devices), observed="the inventory's list",
+                         wanted=", ".join(devices))]
+    if header is None:
+        return [IdcError("IDC-LUKS-019", volume=volume.name, device=volume.container, wanted=uuid)]
+    if header.uuid != uuid:
+        return [IdcError("IDC-LUKS-007", volume=volume.name, device=volume.container, observed=header.uuid, wanted=uuid)]
+    return []
+
+
+def _free(volume: Volume, wanted: Wanted, seen: Seen, record: Mapping[str, Any]) -> list[IdcError]:
+    """Whether each disk may be formatted."""
+    errors = []
+    began = record.get("state") == MAKING and list(record.get("devices", ())) == list(volume.devices)
+    for name in volume.devices:
+        disk = seen.disks[name]
+        used = users(seen.node(disk.path), (f"{volume.label}-data",) if began else ())
+        if used:
+            errors.append(IdcError("IDC-LUKS-006", device=name, users=", ".join(used)))
+        own = began and disk.vg in ("", volume.label)
+        foreign = [word for word in disk.signatures if not (own and word == "LVM2_member")]
+        if name in wanted.allow_format or began and not foreign or disk.blank:
+            continue
+        found = ", ".join(foreign) or "data without a signature"
+        found += f" of {disk.vg}" if disk.vg else ""
+        errors.append(IdcError("IDC-LUKS-005", volume=volume.name, device=name, found=found))
+    return errors
+
+
+def _as_formatted(volume: Volume, wanted: Wanted, header: Header) -> list[IdcError]:
+    bits = CIPHERS.get(wanted.cipher, 0)
+    if header.cipher == wanted.cipher and header.key_bits == bits:
+        return []
+    return [IdcError("IDC-LUKS-008", volume=volume.name, observed=f"{header.cipher}, {header.key_bits} bits",
+                     wanted=f"{wanted.cipher}, {bits} bits")]
+
+
+def _mount(volume: Volume, seen: Seen, opened: bool) -> list[IdcError]:
+    """The folder must be empty, so that nothing hides below, and nobody else's."""
+    at = seen.mounted(volume.mount)
+    if at and not (opened and at.name == volume.label):
+        return [IdcError("IDC-LUKS-012", mount=volume.mount, observed=f"{at.path} is mounted there")]
+    if not at and volume.mount in seen.full:
+        return [IdcError("IDC-LUKS-012", mount=volume.mount, observed="it holds files")]
+    return []
+
+
+def host_errors(wanted: Wanted, seen: Seen) -> list[IdcError]:
+    """What is wrong with the host as a whole: where keys would come to lie in the clear."""
+    errors = []
+    if "keyfile" in wanted.unlock and not wanted.allow_plain_keyfile and not seen.encrypted(wanted.keyfile):
+        errors.append(IdcError("IDC-LUKS-010", path=wanted.keyfile))
+    if "tpm2" in wanted.unlock and not seen.tpm:
+        errors.append(IdcError("IDC-LUKS-015"))
+    plain = [] if wanted.allow_plain_memory else seen.plain_swaps()
+    if seen.crash_kernel and not wanted.allow_plain_memory and not seen.encrypted("/var/crash"):
+        plain.append("kdump")
+    return errors + ([IdcError("IDC-LUKS-011", places=", ".join(plain))] if plain else [])
+
+
+def host_warnings(seen: Seen) -> list[IdcError]:
+    """What a site should know."""
+    return [] if seen.encrypted("/") else [IdcError("IDC-LUKS-020")]
+
+
+def actions(plan: VolumePlan) -> list[str]:
+    """The plan in words, one line for each thing that would be done; nothing where all is as it should be."""
+    volume = plan.volume
+    lines = [f"wipe the signatures of {name}" for name in plan.wipe]
+    if plan.stripe:
+        lines.append(f"stripe {', '.join(volume.devices)}")
+    if plan.format:
+        lines.append(f"format {volume.container} as LUKS2")
+    if plan.open:
+        lines.append(f"open it as {volume.label}")
+    if plan.filesystem:
+        lines.append(f"make {volume.filesystem}")
+    lines += [f"bind slot {one.slot} to {one.kind}" for one in plan.keys.add]
+    lines += [f"remove slot {slot}" for slot in plan.keys.remove]
+    lines += [f"remove token {number}, which has no slot" for number in plan.keys.tokens]
+    if plan.mount:
+        lines.append(f"mount it at {volume.mount}")
+    return [f"{volume.name}: {line}" for line in lines]

@@ -1,0 +1,235 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Encrypted volumes: what is refused, what is planned."""
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.idc.llm.plugins.module_utils import _luks, _luks_seen, _luks_wanted
+from ansible_collections.idc.llm.plugins.module_utils._luks_seen import Disk, Seen
+
+A, B = "/dev/disk/by-id/virtio-A", "/dev/disk/by-id/virtio-B"
+STORE = "/var/lib/idc_llm/store"
+FIXTURE = json.loads((Path(__file__).parent / "luks-header.json").read_text())  # cryptsetup 2.6.1, clevis 19, tang 11
+HEADER = _luks_seen.parse_header(FIXTURE["dump"], json.dumps(FIXTURE["metadata"]))
+GIVEN: dict[str, Any] = {
+    "volumes": [{"name": "models", "devices": [A], "mount": STORE}],
+    "cipher": "aes-xts-plain64", "allow_format": [], "unlock": ["passphrase"],
+    "tang": {"servers": [], "threshold": 1}, "tpm2": {"pcr_ids": "7", "pcr_bank": "sha256"}, "keyfile": "/etc/idc_llm/luks/keys",
+    "allow_plain_keyfile": False, "allow_plain_memory": False, "recipient": "age1" + "q" * 58, "recovery": 24, "dry": False,
+}
+RECORD = {"state": "ready", "uuid": HEADER.uuid, "devices": [A]}
+
+
+def given(**changes: Any) -> dict[str, Any]:
+    return {**GIVEN, **changes}
+
+
+def wanted(**changes: Any) -> _luks_wanted.Wanted:
+    found, errors = _luks_wanted.parse_wanted(given(**changes))
+    assert errors == []
+    return found
+
+
+def row(path: str, kind: str = "disk", mounts: Any = (), fstype: str | None = None, children: Any = ()) -> dict[str, Any]:
+    return {"name": path.rsplit("/", 1)[1], "path": path, "type": kind, "fstype": fstype, "mountpoints": [*mounts] or [None],
+            "size": 1 << 30, "serial": "A", "model": None, "children": [*children]}
+
+
+def mapper(mounts: Any = (), fstype: str | None = "xfs", name: str = "idc_models") -> dict[str, Any]:
+    return row(f"/dev/mapper/{name}", "crypt", mounts, fstype)
+
+
+ROOT = row("/dev/vda", mounts=["/"], fstype="ext4")
+
+
+def seen(disk: dict[str, Any] | None = None, found: Disk | None = None, **changes: Any) -> Seen:
+    nodes = _luks_seen.parse_lsblk(json.dumps({"blockdevices": [ROOT, disk or row("/dev/vdb"), row("/dev/vdc")]}))
+    disks = {A: found or Disk("/dev/vdb", blank=True), B: Disk("/dev/vdc", blank=True)}
+    return replace(Seen(disks, nodes), **changes)
+
+
+LUKS = Disk("/dev/vdb", ("crypto_LUKS (idc_models)",))
+
+
+def ready(disk: dict[str, Any] | None = None, **changes: Any) -> Seen:
+    """A volume that an earlier run has made; open and mounted unless a disk is given."""
+    made = {"headers": {"models": HEADER}, "records": {"models": RECORD}, **changes}
+    return seen(disk or row("/dev/vdb", fstype="crypto_LUKS", children=[mapper([STORE])]), LUKS, **made)
+
+
+def planned(host: Seen, **changes: Any) -> _luks.VolumePlan:
+    site = wanted(**changes)
+    plan, errors = _luks.plan_volume(site.volumes[0], site, host)
+    assert errors == [] and plan
+    return plan
+
+
+def refused(host: Seen, **changes: Any) -> list[str]:
+    site = wanted(**changes)
+    plan, errors = _luks.plan_volume(site.volumes[0], site, host)
+    assert plan is None
+    return [error.code for error in errors]
+
+
+def test_a_blank_disk_is_made_from_nothing() -> None:
+    plan = planned(seen())
+    assert _luks.actions(plan) == [
+        f"models: format {A} as LUKS2", "models: open it as idc_models", "models: make xfs", f"models: mount it at {STORE}"]
+    assert plan.wipe == ()
+
+
+def test_a_volume_that_is_as_wanted_has_nothing_to_do() -> None:
+    header = replace(HEADER, slots=(0,), tokens=())
+    plan = planned(ready(headers={"models": header}))
+    assert _luks.actions(plan) == []
+    assert plan.uuid == HEADER.uuid
+
+
+def test_a_closed_volume_is_opened_and_mounted_and_never_formatted() -> None:
+    plan = planned(ready(row("/dev/vdb", fstype="crypto_LUKS"), headers={"models": replace(HEADER, slots=(0,), tokens=())}))
+    assert _luks.actions(plan) == ["models: open it as idc_models", f"models: mount it at {STORE}"]
+
+
+@pytest.mark.parametrize("found", [
+    ("ext4",), ("xfs (data)",), ("gpt", "PMBR"), ("LVM2_member",), ("linux_raid_member",), ("crypto_LUKS (home)",), ()])
+def test_what_is_not_ours_is_refused_unless_the_site_names_that_very_disk(found: tuple[str, ...]) -> None:
+    host = seen(None, Disk("/dev/vdb", found))
+    assert refused(host) == ["IDC-LUKS-005"]
+    assert refused(host, allow_format=[B]) == ["IDC-LUKS-005"]
+    assert planned(host, allow_format=[A]).wipe == ((A,) if found else ())
+
+
+def test_luks_of_another_owner_is_refused() -> None:
+    host = seen(None, Disk("/dev/vdb", ("crypto_LUKS (home)",)), headers={"models": replace(HEADER, label="home")})
+    assert refused(host) == ["IDC-LUKS-005"]
+
+
+@pytest.mark.parametrize("disk", [
+    row("/dev/vdb", mounts=["/srv"], fstype="ext4"),
+    row("/dev/vdb", children=[row("/dev/vdb1", "part", ["/srv"], "ext4")]),
+    row("/dev/vdb", mounts=["[SWAP]"], fstype="swap"),
+    row("/dev/vdb", children=[row("/dev/mapper/vg-data", "lvm")]),
+    row("/dev/vdb", children=[row("/dev/md0", "raid1")]),
+    row("/dev/vdb", children=[mapper(name="home")]),
+])
+def test_a_disk_in_use_is_refused_whatever_is_allowed(disk: dict[str, Any]) -> None:
+    assert "IDC-LUKS-006" in refused(seen(disk, Disk("/dev/vdb", ("ext4",))), allow_format=[A])
+
+
+def test_partitions_that_nobody_uses_are_foreign_but_not_in_use() -> None:
+    host = seen(row("/dev/vdb", children=[row("/dev/vdb1", "part", fstype="ext4")]), Disk("/dev/vdb", ("gpt",)))
+    assert refused(host) == ["IDC-LUKS-005"]
+    assert planned(host, allow_format=[A]).format
+
+
+def test_a_disk_that_is_not_there_is_refused() -> None:
+    assert refused(seen(None, Disk())) == ["IDC-LUKS-004"]
+
+
+def test_a_swapped_disk_is_refused_even_if_it_is_blank_or_named() -> None:
+    blank = seen(records={"models": RECORD})
+    assert refused(blank, allow_format=[A]) == ["IDC-LUKS-019"]
+    assert refused(ready(headers={"models": replace(HEADER, uuid="other")})) == ["IDC-LUKS-007"]
+    assert refused(ready(records={"models": {**RECORD, "devices": [B]}})) == ["IDC-LUKS-007"]
+
+
+def test_a_volume_of_ours_without_its_record_is_taken_on() -> None:
+    """The system was installed anew, the disk kept."""
+    plan = planned(ready(row("/dev/vdb", fstype="crypto_LUKS"), records={}))
+    assert not plan.format and not plan.filesystem and plan.open
+
+
+def test_a_run_that_was_killed_goes_on() -> None:
+    began = {"models": {"state": "making", "devices": [A]}}
+    halfway = planned(seen(None, Disk("/dev/vdb"), records=began))  # a torn header: no signature, not blank
+    assert halfway.format
+    formatted = planned(seen(row("/dev/vdb", fstype="crypto_LUKS"), LUKS, records=began, headers={"models": HEADER}))
+    assert not formatted.format and formatted.open and formatted.filesystem
+    opened = planned(ready(row("/dev/vdb", children=[mapper(fstype=None)]), records=began))
+    assert opened.filesystem
+    foreign = seen(None, Disk("/dev/vdb", ("ext4",)), records=began)
+    assert refused(foreign) == ["IDC-LUKS-005"]
+
+
+def test_a_decommission_that_was_killed_is_not_taken_for_a_new_disk() -> None:
+    assert refused(seen(records={"models": {**RECORD, "state": "going"}})) == ["IDC-LUKS-026"]
+
+
+def test_another_cipher_and_another_filesystem_are_errors() -> None:
+    assert refused(ready(), cipher="sm4-xts-plain64") == ["IDC-LUKS-008"]
+    other = row("/dev/vdb", children=[mapper([STORE], "ext4")])
+    assert refused(ready(other)) == ["IDC-LUKS-017"]
+    assert refused(ready(row("/dev/vdb", children=[mapper(fstype=None)]))) == ["IDC-LUKS-017"]
+
+
+def test_the_folder_must_be_free() -> None:
+    assert refused(seen(full=(STORE,))) == ["IDC-LUKS-012"]
+    assert refused(seen(row("/dev/vdx", mounts=[STORE]), Disk("/dev/vdb", blank=True))) == ["IDC-LUKS-012"]
+
+
+def test_several_disks_are_striped_under_one_header() -> None:
+    volumes = [{"name": "models", "devices": [A, B], "mount": STORE}]
+    plan = planned(seen(), volumes=volumes)
+    assert plan.volume.container == "/dev/mapper/idc_models-data"
+    assert _luks.actions(plan)[:2] == [f"models: stripe {A}, {B}", "models: format /dev/mapper/idc_models-data as LUKS2"]
+    began = {"models": {"state": "making", "devices": [A, B]}}
+    ours = {A: Disk("/dev/vdb", ("LVM2_member",), vg="idc_models"), B: Disk("/dev/vdc", blank=True)}
+    again = planned(replace(seen(records=began), disks=ours), volumes=volumes)
+    assert again.stripe and again.wipe == ()
+    assert refused(replace(seen(), disks=ours), volumes=volumes) == ["IDC-LUKS-005"]
+
+
+def test_keys_and_memory_do_not_come_to_lie_in_the_clear() -> None:
+    codes = [error.code for error in _luks.host_errors(wanted(unlock=["keyfile"]), seen(swaps=("/swap.img",), crash_kernel=True))]
+    assert codes == ["IDC-LUKS-010", "IDC-LUKS-011"]
+    accepted = wanted(unlock=["keyfile"], allow_plain_keyfile=True, allow_plain_memory=True)
+    assert _luks.host_errors(accepted, seen(swaps=("/swap.img",))) == []
+    assert [error.code for error in _luks.host_errors(wanted(unlock=["tpm2"]), seen())] == ["IDC-LUKS-015"]
+    crypt_root = _luks_seen.parse_lsblk(json.dumps({"blockdevices": [row("/dev/vda", children=[mapper(["/"], "ext4", "root")])]}))
+    encrypted = Seen(nodes=crypt_root, swaps=("/swap.img", "/dev/zram0"), crash_kernel=True)
+    assert _luks.host_errors(wanted(unlock=["keyfile"]), encrypted) == []
+    assert _luks.host_warnings(encrypted) == []
+    assert [error.code for error in _luks.host_warnings(seen())] == ["IDC-LUKS-020"]
+
+
+@pytest.mark.parametrize(("changes", "place"), [
+    ({"volumes": {}}, "volumes"),
+    ({"volumes": [{"name": "Models", "devices": [A], "mount": STORE}]}, "volumes[0].name"),
+    ({"volumes": [{"name": "models", "devices": ["/dev/sdb"], "mount": STORE}]}, "volumes[0].devices"),
+    ({"volumes": [{"name": "models", "devices": [], "mount": STORE}]}, "volumes[0].devices"),
+    ({"volumes": [{"name": "models", "devices": [A], "mount": "/"}]}, "volumes[0].mount"),
+    ({"volumes": [{"name": "models", "devices": [A], "mount": "/a/../b"}]}, "volumes[0].mount"),
+    ({"volumes": [{"name": "models", "devices": [A], "mount": STORE, "filesystem": "ntfs"}]}, "volumes[0].filesystem"),
+    ({"volumes": [{"name": "models", "devices": [A], "mount": STORE, "fs": "xfs"}]}, "volumes[0]"),
+    ({"volumes": [{"name": n, "devices": [A], "mount": f"/{n}"} for n in ("a", "b")]}, "volumes[].devices"),
+    ({"volumes": [{"name": n, "devices": [d], "mount": "/m"} for n, d in (("a", A), ("b", B))]}, "volumes[].mount"),
+    ({"cipher": "aes-cbc-essiv"}, "cipher"),
+    ({"allow_format": ["/dev/sdb"]}, "allow_format"),
+    ({"unlock": []}, "unlock"),
+    ({"unlock": ["tpm2", "tpm2"]}, "unlock"),
+    ({"unlock": ["tang"]}, "tang.servers"),
+    ({"unlock": ["tang"], "tang": {"servers": [{"url": "ftp://x"}]}}, "tang.servers[].url"),
+    ({"unlock": ["tang"], "tang": {"servers": [{"url": "http://x"}], "threshold": 2}}, "tang.threshold"),
+    ({"tpm2": {"pcr_ids": "seven"}}, "tpm2.pcr_ids"),
+    ({"recovery": 19}, "recovery_passphrase"),
+    ({"recipient": "AGE-SECRET-KEY-1"}, "backup_recipient"),
+])
+def test_wrong_values_are_named(changes: dict[str, Any], place: str) -> None:
+    _found, errors = _luks_wanted.parse_wanted(given(**changes))
+    assert [error.details["name"] for error in errors if error.code.startswith("IDC-INV")] == [f"luks_storage_{place}"]
+
+
+@pytest.mark.parametrize(("mount", "unit"), [
+    (STORE, "var-lib-idc_llm-store.mount"), ("/srv/a-b/.c", "srv-a\\x2db-.c.mount"), ("/.a", "\\x2ea.mount")])
+def test_a_mount_has_the_name_that_systemd_gives_it(mount: str, unit: str) -> None:
+    assert _luks_wanted.Volume("models", (A,), mount).unit == unit
+
+
+def test_where_there_are_no_volumes_nothing_else_is_asked_for() -> None:
+    assert _luks_wanted.parse_wanted(given(volumes=[], recovery=0, recipient="", unlock=["tang"]))[1] == []
