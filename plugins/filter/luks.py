@@ -102,7 +102,9 @@ def luks_speed(benchmark: str, read: str) -> dict[str, float]:
 def luks_gone(record: Mapping[str, Any], seen: Mapping[str, Any], lang: str = "en") -> dict[str, Any]:
     """Of a volume that is given up: errors, and group and labels, which are what is left of a stripe."""
     found = _seen(seen)
-    return {"errors": [error.render(lang) for error in _luks_gone.gone_errors(record, found)], **asdict(_luks_gone.left(record, found))}
+    left = _luks_gone.left(record, found)
+    return {"errors": [error.render(lang) for error in _luks_gone.gone_errors(record, found)], "group": left.group,
+            "labels": list(left.labels)}
 
 
 def luks_left(wipefs: Sequence[Mapping[str, Any]]) -> list[str]:

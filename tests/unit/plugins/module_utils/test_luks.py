@@ -291,6 +291,9 @@ def test_keys_and_memory_do_not_come_to_lie_in_the_clear() -> None:
     ({"volumes": [{"name": "models", "devices": [A], "mount": STORE, "fs": "xfs"}]}, "volumes[0]"),
     ({"volumes": [{"name": n, "devices": [A], "mount": f"/{n}"} for n in ("a", "b")]}, "volumes[].devices"),
     ({"volumes": [{"name": n, "devices": [d], "mount": "/m"} for n, d in (("a", A), ("b", B))]}, "volumes[].mount"),
+    ({"volumes": [{"name": n, "devices": [d], "mount": m} for n, d, m in (("a", A, "/m"), ("b", B, "/m/n"))]}, "volumes[].mount"),
+    *(({"volumes": [{"name": "models", "devices": [A], "mount": mount}]}, "volumes[0].mount")
+      for mount in ("/tmp", "/var/tmp/x", "/var/log", "/var/log/journal")),
     ({"cipher": "aes-cbc-essiv"}, "cipher"),
     ({"allow_format": ["/dev/sdb"]}, "allow_format"),
     ({"unlock": []}, "unlock"),

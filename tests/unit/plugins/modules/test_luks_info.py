@@ -48,6 +48,7 @@ def site(tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.write_bytes(b"\0" * 8192)
     monkeypatch.setattr(luks._luks_wanted, "BY_ID", luks.re.compile(r"/.*"))
+    monkeypatch.setattr(luks._luks_wanted, "EARLY", ())
     given = {"volumes": [{"name": "models", "devices": [str(disk)], "mount": str(tmp_path / "store")}], "cipher": "aes-xts-plain64",
              "allow_format": [], "unlock": ["passphrase"], "tang": {}, "tpm2": {}, "keyfile": "/keys", "allow_plain_keyfile": False,
              "allow_plain_memory": True, "recipient": "age1" + "q" * 58, "recovery": 30, "dry": False}
@@ -156,7 +157,7 @@ def test_a_decommission_reads_the_same(site):
     _given, look, disk, tmp = site
     record = {"name": "models", "state": "ready", "uuid": "other", "devices": [str(disk)], "mount": "/srv"}
     gone = luks.luks_gone(record, look(Commands(str(disk), header=True)))
-    assert "IDC-LUKS-007" in gone["errors"][0] and (gone["group"], gone["labels"]) == (False, ())
+    assert "IDC-LUKS-007" in gone["errors"][0] and (gone["group"], gone["labels"]) == (False, [])
 
 
 def test_files_where_the_volume_is_to_be_mounted_are_seen(site):
