@@ -60,9 +60,9 @@ def luks_plan(given: Mapping[str, Any], seen: Mapping[str, Any], fresh: bool = F
             "mount": volume.mount, "unit": volume.unit, "unlock": list(wanted.unlock),
             "keyfile": f"{wanted.keyfile}/{volume.name}.key", "discard": volume.discard,
             "tang": [url for url, _thumb in wanted.tang.servers]}
-        rows.append({**_row(volume, wanted.keyfile), "wipe": list(plan.wipe), "stripe": plan.stripe, "format": plan.format, "open": plan.open,
-                     "uuid": plan.uuid, "make": plan.filesystem, "mounted": not plan.mount, "key_plan": asdict(plan.keys),
-                     "record": record})
+        rows.append({**_row(volume, wanted.keyfile), "wipe": list(plan.wipe), "stripe": plan.stripe, "format": plan.format,
+                     "open": plan.open, "uuid": plan.uuid, "make": plan.filesystem, "mounted": not plan.mount,
+                     "key_plan": asdict(plan.keys), "record": record})
     return {"errors": list(dict.fromkeys(error.render(lang) for error in errors)),
             "warnings": [error.render(lang) for error in warnings], "actions": lines, "volumes": rows}
 
@@ -123,7 +123,8 @@ def _seen(seen: Mapping[str, Any]) -> _luks_seen.Seen:
     disks = {}
     for name, path in seen["paths"].items():
         words = _luks_seen.parse_signatures(seen["signatures"].get(name, ""))
-        disks[name] = _luks_seen.Disk(path, words, name in seen["zero"] and not words, groups.get(path, ""),
+        blank = name in seen["zero"] and not words
+        disks[name] = _luks_seen.Disk(path, words, blank, groups.get(path, ""),
                                       _luks_seen.parse_uuids(seen["signatures"].get(name, "")), name in seen["busy"])
     headers = {name: _luks_seen.parse_header(said["text"], said["metadata"]) for name, said in seen["headers"].items()}
     return _luks_seen.Seen(disks, _luks_seen.parse_lsblk(seen["lsblk"]), headers, seen["records"], tuple(seen["full"]),
@@ -137,6 +138,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        named = (luks_backup_due, luks_errors, luks_gone, luks_headers, luks_left, luks_plan, luks_recovery, luks_speed, luks_tang_servers,
-                 luks_volumes)
+        named = (luks_backup_due, luks_errors, luks_gone, luks_headers, luks_left, luks_plan, luks_recovery, luks_speed,
+                 luks_tang_servers, luks_volumes)
         return {function.__name__: function for function in named}

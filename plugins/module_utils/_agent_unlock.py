@@ -60,9 +60,9 @@ class Volume:
     tang: Sequence[str]
 
 
-def run(argv: Sequence[str], data: bytes = b"", limit_s: float = WAY_S, needless: Callable[[], bool] = lambda: False,
-        ) -> tuple[int, bytes, str]:
-    """(exit status, what it printed, its last complaint); who takes too long, or is needless by now, is ended with all that it started."""
+def run(argv: Sequence[str], data: bytes = b"", limit_s: float = WAY_S,
+        needless: Callable[[], bool] = lambda: False) -> tuple[int, bytes, str]:
+    """(exit status, what it printed, its last complaint); who takes too long, or is needed no more, is ended with its children."""
     end, given = time.monotonic() + limit_s, [data]
     try:
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -87,7 +87,7 @@ def slots(metadata: Mapping[str, Any]) -> dict[str, list[int]]:
     """{way: key slots} of a LUKS2 header, by its tokens."""
     found: dict[str, list[int]] = {}
     for token in metadata["tokens"].values():
-        with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):  # one that cannot be read is no way, the others are
+        with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):  # one that cannot be read is no way
             kind = ""
             if token["type"] == KEYFILE_TOKEN:
                 kind = "keyfile"

@@ -54,7 +54,8 @@ def plan_volume(volume: Volume, wanted: Wanted, seen: Seen, fresh: bool = False)
     elif not ours:
         errors += _free(volume, wanted, seen, record, torn)
         if header and not torn and len(volume.devices) > 1 and not set(volume.devices) <= set(wanted.allow_format):
-            errors.append(IdcError("IDC-LUKS-005", volume=volume.name, device=volume.container, found=f"crypto_LUKS ({header.label})"))
+            found = f"crypto_LUKS ({header.label})"
+            errors.append(IdcError("IDC-LUKS-005", volume=volume.name, device=volume.container, found=found))
     if ours and header:
         errors += _as_formatted(volume, wanted, header)
     opened = seen.named(volume.label)

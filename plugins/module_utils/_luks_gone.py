@@ -18,7 +18,7 @@ from ansible_collections.idc.llm.plugins.module_utils._luks_wanted import Volume
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of a stripe: ``group``: whether its volume group is still to be removed; ``labels``: disks that bear LVM's label alone."""
+    """What is left of a stripe. ``group``: whether its group is to be removed; ``labels``: disks that bear LVM's label alone."""
 
     group: bool = False
     labels: tuple[str, ...] = ()

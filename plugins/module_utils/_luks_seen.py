@@ -12,7 +12,7 @@ from typing import Any, Iterator, Mapping, Optional, Sequence
 
 @dataclass(frozen=True)
 class Node:
-    """A block device of lsblk with all that stands on it. ``above``: the types of what it stands on; ``real``: its path without links."""
+    """A block device of lsblk with all that stands on it. ``above``: types of what it stands on; ``real``: path without links."""
 
     path: str
     name: str
@@ -35,7 +35,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Disk:
-    """What is behind a by-id name. ``path``, without links, is "" where nothing is; ``blank``: no signature, and it begins with zeros.
+    """What is behind a by-id name. ``path``, without links, is "" where nothing is; ``blank``: no signature, and zeros at first.
 
     ``uuids``: of its signatures; ``busy``: the kernel holds it for somebody.
     """

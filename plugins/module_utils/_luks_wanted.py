@@ -132,7 +132,8 @@ def _volumes(raw: Any, wrong: Any) -> tuple[Volume, ...]:
         if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", volume.mount) or {".", ".."} & set(volume.mount.split("/")):
             wrong(f"{place}.mount", repr(volume.mount), "an absolute path, not /")
         if any(f"{volume.mount}/".startswith(f"{early}/") or early.startswith(f"{volume.mount}/") for early in EARLY):
-            wrong(f"{place}.mount", repr(volume.mount), f"a folder that the system does not need before: not {', '.join(EARLY)} or one around it")
+            wrong(f"{place}.mount", repr(volume.mount),
+                  f"a folder that the system can do without until it is open: not {', '.join(EARLY)}, below them or around them")
         if volume.filesystem not in ("xfs", "ext4"):
             wrong(f"{place}.filesystem", volume.filesystem, "xfs | ext4")
         made.append(volume)

@@ -193,10 +193,11 @@ def test_several_disks_are_striped_under_one_header() -> None:
 def stripe(header: bool = True, group: tuple[str, ...] = ("/dev/vdb", "/dev/vdc"), **changes: Any) -> Seen:
     """Two disks with an LVM group of the volume's name on some disks."""
     top = row("/dev/mapper/idc_models-data", "lvm")
-    nodes = _luks_seen.parse_lsblk(json.dumps({"blockdevices": [ROOT, *(row(path, children=[top]) for path in ("/dev/vdb", "/dev/vdc"))]}))
+    rows = [ROOT, *(row(path, children=[top]) for path in ("/dev/vdb", "/dev/vdc"))]
+    nodes = _luks_seen.parse_lsblk(json.dumps({"blockdevices": rows}))
     disks = {name: Disk(path, ("LVM2_member",), vg="idc_models" if path in group else "") for name, path in
              ((A, "/dev/vdb"), (B, "/dev/vdc"))}
-    return replace(Seen(disks, nodes, {"models": HEADER} if header else {}, groups={path: "idc_models" for path in group}), **changes)
+    return replace(Seen(disks, nodes, {"models": HEADER} if header else {}, groups=dict.fromkeys(group, "idc_models")), **changes)
 
 
 def test_a_group_of_the_same_name_on_other_disks_is_not_taken_for_the_stripe() -> None:
@@ -242,7 +243,7 @@ def test_one_disk_by_two_names_is_refused() -> None:
     assert [error.code for error in _luks.host_errors(wanted(volumes=STRIPE), same)] == ["IDC-LUKS-031"]
     parted = seen(row("/dev/vdb", children=[row("/dev/vdb1", "part")]))
     for pair in (("/dev/vdb", "/dev/vdb1"), ("/dev/vdb1", "/dev/vdb")):
-        part = replace(parted, disks={name: Disk(path) for name, path in zip((A, B), pair)})
+        part = replace(parted, disks={name: Disk(path) for name, path in zip((A, B), pair, strict=True)})
         assert [error.code for error in _luks.host_errors(wanted(volumes=STRIPE), part)] == ["IDC-LUKS-031"]
 
 

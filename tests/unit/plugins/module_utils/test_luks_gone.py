@@ -33,9 +33,9 @@ def host(*nodes: dict[str, Any], header: bool = False, **disks: Disk) -> Seen:
     return Seen(found, lsblk, {"cache": HEADER} if header else {}, groups=groups)
 
 
-def striped(top: dict[str, Any] | None = None, header: bool = False, **changes: Any) -> Seen:
+def striped(top: dict[str, Any] | None = None, header: bool = False) -> Seen:
     above = top or node("/dev/mapper/idc_cache-data", "lvm")
-    disks = {name: replace(Disk(path, ("LVM2_member",), vg="idc_cache"), **changes) for name, path in (("a", "/dev/vdb"), ("b", "/dev/vdc"))}
+    disks = {name: Disk(path, ("LVM2_member",), vg="idc_cache") for name, path in (("a", "/dev/vdb"), ("b", "/dev/vdc"))}
     return host(node("/dev/vdb", children=[above]), node("/dev/vdc", children=[above]), header=header, **disks)
 
 
