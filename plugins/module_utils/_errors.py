@@ -636,6 +636,11 @@ CATALOGUE: dict[str, Entry] = {
                 "Write the public key as age-keygen printed it (age1…)."),
         zh=Text("无法用 luks_storage_backup_recipient 加密头部：{observed}", "没有头部备份的卷可能会丢失；未改动任何内容。",
                 "请按 age-keygen 输出的原样填写公钥（age1…）。")),
+    "IDC-LUKS-034": Entry(
+        en=Text("Volume {volume}: its destruction was begun, its header is gone, and {device} holds {observed}.", "The disk was used for something else since; nothing was touched.",
+                "If that may be lost, take it off the disk by hand (wipefs) and run again; else remove the volume's record in /etc/idc_llm/luks on the host."),
+        zh=Text("卷 {volume}：销毁已开始且头部已不存在，而 {device} 上有 {observed}。", "该磁盘后来被用于其他用途；未改动任何内容。",
+                "如果可以丢弃其内容，请手动清除（wipefs）后重新运行；否则请删除主机 /etc/idc_llm/luks 中该卷的记录。")),
     # ENG: the engine and its service
     "IDC-ENG-001": Entry(
         en=Text(

@@ -41,7 +41,8 @@ def gone_errors(record: Mapping[str, Any], seen: Seen) -> list[IdcError]:
         return errors + _reused(volume, seen)
     found = header.uuid if header else "no LUKS header"
     if header is None or found != record.get("uuid"):
-        errors.append(_other(volume, volume.container, found, str(record.get("uuid"))))
+        uuid = str(record.get("uuid"))
+        errors.append(IdcError("IDC-LUKS-007", volume=volume.name, device=volume.container, observed=found, wanted=uuid))
     return errors
 
 
@@ -80,5 +81,5 @@ def _reused(volume: Volume, seen: Seen) -> list[IdcError]:
     return errors
 
 
-def _other(volume: Volume, device: str, observed: str, wanted: str = "a volume that is being destroyed") -> IdcError:
-    return IdcError("IDC-LUKS-007", volume=volume.name, device=device, observed=observed, wanted=wanted)
+def _other(volume: Volume, device: str, observed: str) -> IdcError:
+    return IdcError("IDC-LUKS-034", volume=volume.name, device=device, observed=observed)

@@ -61,8 +61,8 @@ def test_no_header_is_believed_of_a_killed_run_only() -> None:
 
 
 @pytest.mark.parametrize(("seen", "code"), [
-    (host(a=Disk("/dev/vdb", ("ext4",))), "IDC-LUKS-007"),
-    (host(a=Disk("/dev/vdb", ("LVM2_member",), vg="data")), "IDC-LUKS-007"),
+    (host(a=Disk("/dev/vdb", ("ext4",))), "IDC-LUKS-034"),
+    (host(a=Disk("/dev/vdb", ("LVM2_member",), vg="data")), "IDC-LUKS-034"),
     (host(a=Disk("/dev/vdb", busy=True)), "IDC-LUKS-006"),
     (host(node("/dev/vdb", mountpoints=["/srv"])), "IDC-LUKS-006"),
     (host(node("/dev/vdb", children=[node("/dev/md0", "raid1")])), "IDC-LUKS-006"),
@@ -76,7 +76,7 @@ def test_a_stripe_must_be_the_one_that_was_recorded() -> None:
     assert codes(record("going", A, B), host()) == ["IDC-LUKS-004"], "not active: nothing was proven"
     other = replace(striped(header=True), groups={"/dev/vdb": "idc_cache", "/dev/vdc": "idc_cache", "/dev/vdx": "idc_cache"})
     assert codes(record("ready", A, B), other)[0] == "IDC-LUKS-029"
-    assert codes(record("going", A, B), striped(node("/dev/mapper/idc_cache-data", "lvm", fstype="xfs"))) == ["IDC-LUKS-007"]
+    assert codes(record("going", A, B), striped(node("/dev/mapper/idc_cache-data", "lvm", fstype="xfs"))) == ["IDC-LUKS-034"]
 
 
 def test_of_an_erased_volume_only_a_bare_stripe_is_taken_apart() -> None:
