@@ -9,13 +9,14 @@ from dataclasses import asdict
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.idc.llm.plugins.module_utils import _luks, _luks_keys, _luks_seen, _luks_wanted
+from ansible_collections.idc.llm.plugins.module_utils import _luks, _luks_gone, _luks_keys, _luks_seen, _luks_wanted
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 
 def luks_volumes(given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The volumes complete: name, devices, mount, filesystem, discard, label, container."""
-    return [_row(volume) for volume in _luks_wanted.parse_wanted(given)[0].volumes]
+    """The volumes complete: name, devices, mount, filesystem, discard, label, container, keyfile."""
+    wanted = _luks_wanted.parse_wanted(given)[0]
+    return [_row(volume, wanted.keyfile) for volume in wanted.volumes]
 
 
 def luks_tang_servers(answers: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Any], port: int) -> list[dict[str, str]]:
@@ -37,7 +38,10 @@ def luks_errors(given: Mapping[str, Any], lang: str = "en") -> list[str]:
 
 def luks_plan(given: Mapping[str, Any], seen: Mapping[str, Any], fresh: bool = False, lang: str = "en") -> dict[str, Any]:
     """errors, warnings, actions (in words) and volumes (what the tasks read). fresh: each binding is made anew."""
-    wanted, found = _luks_wanted.parse_wanted(given)[0], _seen(seen)
+    wanted, errors = _luks_wanted.parse_wanted(given)
+    if errors:
+        return {"errors": [error.render(lang) for error in errors], "warnings": [], "actions": [], "volumes": []}
+    found = _seen(seen)
     errors, warnings = _luks.host_errors(wanted, found), _luks.host_warnings(found)
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
@@ -56,9 +60,9 @@ def luks_plan(given: Mapping[str, Any], seen: Mapping[str, Any], fresh: bool = F
             "mount": volume.mount, "unit": volume.unit, "unlock": list(wanted.unlock),
             "keyfile": f"{wanted.keyfile}/{volume.name}.key", "discard": volume.discard,
             "tang": [url for url, _thumb in wanted.tang.servers]}
-        rows.append({**_row(volume), "wipe": list(plan.wipe), "stripe": plan.stripe, "format": plan.format, "open": plan.open,
-                     "uuid": plan.uuid, "make": plan.filesystem, "mounted": not plan.mount, "key_plan": asdict(plan.keys),
-                     "record": record})
+        rows.append({**_row(volume, wanted.keyfile), "wipe": list(plan.wipe), "stripe": plan.stripe, "format": plan.format,
+                     "open": plan.open, "uuid": plan.uuid, "make": plan.filesystem, "mounted": not plan.mount,
+                     "key_plan": asdict(plan.keys), "record": record})
     return {"errors": list(dict.fromkeys(error.render(lang) for error in errors)),
             "warnings": [error.render(lang) for error in warnings], "actions": lines, "volumes": rows}
 
@@ -95,13 +99,22 @@ def luks_speed(benchmark: str, read: str) -> dict[str, float]:
     return {"cipher": float(cipher[-1]) if cipher else 0.0, "disk": round(rate, 1)}
 
 
+def luks_gone(record: Mapping[str, Any], seen: Mapping[str, Any], lang: str = "en") -> dict[str, Any]:
+    """Of a volume that is given up: errors, and group and labels, which are what is left of a stripe."""
+    found = _seen(seen)
+    left = _luks_gone.left(record, found)
+    return {"errors": [error.render(lang) for error in _luks_gone.gone_errors(record, found)], "group": left.group,
+            "labels": list(left.labels)}
+
+
 def luks_left(wipefs: Sequence[Mapping[str, Any]]) -> list[str]:
     """What still shows on the devices of a volume that was given up: 'crypto_LUKS on /dev/…'."""
     return [f"{word} on {row['item']}" for row in wipefs for word in _luks_seen.parse_signatures(str(row.get("stdout", "")))]
 
 
-def _row(volume: _luks_wanted.Volume) -> dict[str, Any]:
-    return {**asdict(volume), "devices": list(volume.devices), "label": volume.label, "container": volume.container}
+def _row(volume: _luks_wanted.Volume, folder: str) -> dict[str, Any]:
+    return {**asdict(volume), "devices": list(volume.devices), "label": volume.label, "container": volume.container,
+            "keyfile": f"{folder}/{volume.name}.key"}
 
 
 def _seen(seen: Mapping[str, Any]) -> _luks_seen.Seen:
@@ -110,10 +123,14 @@ def _seen(seen: Mapping[str, Any]) -> _luks_seen.Seen:
     disks = {}
     for name, path in seen["paths"].items():
         words = _luks_seen.parse_signatures(seen["signatures"].get(name, ""))
-        disks[name] = _luks_seen.Disk(path, words, name in seen["zero"] and not words, groups.get(path, ""))
+        blank = name in seen["zero"] and not words
+        disks[name] = _luks_seen.Disk(path, words, blank, groups.get(path, ""),
+                                      _luks_seen.parse_uuids(seen["signatures"].get(name, "")), name in seen["busy"])
     headers = {name: _luks_seen.parse_header(said["text"], said["metadata"]) for name, said in seen["headers"].items()}
     return _luks_seen.Seen(disks, _luks_seen.parse_lsblk(seen["lsblk"]), headers, seen["records"], tuple(seen["full"]),
-                           _luks_seen.parse_swaps(seen["swaps"]), seen["crash"], seen["tpm"])
+                           _luks_seen.parse_swaps(seen["swaps"]), seen["crash"], seen["tpm"], groups,
+                           {name: tuple(paths) for name, paths in seen["recorded"].items()},
+                           {name: tuple(slots) for name, slots in seen["keyfiles"].items()})
 
 
 class FilterModule:
@@ -121,6 +138,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        named = (luks_backup_due, luks_errors, luks_headers, luks_left, luks_plan, luks_recovery, luks_speed, luks_tang_servers,
-                 luks_volumes)
+        named = (luks_backup_due, luks_errors, luks_gone, luks_headers, luks_left, luks_plan, luks_recovery, luks_speed,
+                 luks_tang_servers, luks_volumes)
         return {function.__name__: function for function in named}

@@ -38,7 +38,8 @@ PAUSE_S = 10  # between rounds
 WAY_S = 90  # a way that takes longer is given up: a Tang server that drops packets holds curl for minutes
 FLAGS = ("--perf-no_read_workqueue", "--perf-no_write_workqueue")  # as the role opens it
 KEYFILE_TOKEN = "idc-llm-keyfile"
-Run = Callable[[Sequence[str], bytes, float], "tuple[int, bytes, str]"]
+PROMPT_S = 90  # a person needs that long; where nothing else opens the volume the question stays
+Run = Callable[..., "tuple[int, bytes, str]"]  # as run below
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,23 @@ class Volume:
     tang: Sequence[str]
 
 
-def run(argv: Sequence[str], data: bytes = b"", limit_s: float = WAY_S) -> tuple[int, bytes, str]:
-    """(exit status, what it printed, its last complaint); who takes too long is ended with all that it started."""
+def run(argv: Sequence[str], data: bytes = b"", limit_s: float = WAY_S,
+        needless: Callable[[], bool] = lambda: False) -> tuple[int, bytes, str]:
+    """(exit status, what it printed, its last complaint); who takes too long, or is needed no more, is ended with its children."""
+    end, given = time.monotonic() + limit_s, [data]
     try:
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               start_new_session=True) as child:
-            try:
-                out, err = child.communicate(data, timeout=limit_s)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.communicate()
-                return 1, b"", f"no answer in {limit_s:.0f} s"
+            while True:
+                try:
+                    out, err = child.communicate(given.pop() if given else None, timeout=min(1.0, limit_s))
+                    break
+                except subprocess.TimeoutExpired:
+                    if time.monotonic() < end and not needless():
+                        continue
+                    os.killpg(child.pid, signal.SIGKILL)
+                    child.communicate()
+                    return 1, b"", f"no answer in {limit_s:.0f} s"
     except OSError as error:
         return 1, b"", str(error)
     lines = err.decode("utf-8", "replace").strip().splitlines()
@@ -80,12 +87,13 @@ def slots(metadata: Mapping[str, Any]) -> dict[str, list[int]]:
     """{way: key slots} of a LUKS2 header, by its tokens."""
     found: dict[str, list[int]] = {}
     for token in metadata["tokens"].values():
-        kind = ""
-        if token["type"] == KEYFILE_TOKEN:
-            kind = "keyfile"
-        elif token["type"] == "clevis":
-            kind = _pin(token["jwe"]["protected"])
-        found.setdefault(kind, []).extend(sorted(map(int, token["keyslots"])))
+        with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):  # one that cannot be read is no way
+            kind = ""
+            if token["type"] == KEYFILE_TOKEN:
+                kind = "keyfile"
+            elif token["type"] == "clevis":
+                kind = _pin(token["jwe"]["protected"])
+            found.setdefault(kind, []).extend(sorted(map(int, token["keyslots"])))
     return found
 
 
@@ -136,13 +144,14 @@ def command(volume: Volume) -> list[str]:
     return ["cryptsetup", "open", *FLAGS, *(["--allow-discards"] if volume.discard else []), volume.container, volume.mapper]
 
 
-def wait(volume: Volume, run_: Run = run, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Until the next round; a person may give the passphrase meanwhile, where that is one of the ways."""
+def wait(volume: Volume, is_open: Callable[[], bool], run_: Run = run, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Until the next round; a person may give the passphrase meanwhile, where that is one of the ways, unless somebody opens it."""
     if "passphrase" not in volume.unlock:
         sleep(PAUSE_S)
         return
-    code, key, _why = run_(["systemd-ask-password", "--no-tty", f"--timeout={PAUSE_S}", f"--id=idc-llm-luks:{volume.name}",
-                            f"Passphrase of the volume {volume.name}:"], b"", PAUSE_S + 20)
+    limit_s = 0 if set(volume.unlock) == {"passphrase"} else PROMPT_S
+    code, key, _why = run_(["systemd-ask-password", "--no-tty", f"--timeout={limit_s}", f"--id=idc-llm-luks:{volume.name}",
+                            f"Passphrase of the volume {volume.name}:"], b"", limit_s + 20 if limit_s else float("inf"), is_open)
     if code != 0:
         sleep(1)
         return
@@ -151,17 +160,20 @@ def wait(volume: Volume, run_: Run = run, sleep: Callable[[float], None] = time.
 
 
 def open_volume(volume: Volume, is_open: Callable[[], bool], tell: Callable[[str], None], try_: Callable[[Volume], str] = attempt,
-                wait_: Callable[[Volume], None] = wait) -> None:
+                wait_: Callable[[Volume, Callable[[], bool]], None] = wait) -> None:
     """Come back when it is open. tell: hears each new reason why it is not."""
     told = ""
     while not is_open():
-        reason = try_(volume)
+        try:
+            reason = try_(volume)
+        except Exception as error:  # whatever a header or a program says: the next round may do better
+            reason = f"{type(error).__name__}: {error}"
         if not reason:
             return
         if reason != told and not is_open():
             tell(reason)
             told = reason
-        wait_(volume)
+        wait_(volume, is_open)
 
 
 def main() -> int:

@@ -606,6 +606,41 @@ CATALOGUE: dict[str, Entry] = {
                 "Bring the Tang servers up, or see what clevis luks unlock -t {slot} -d {device} says on the host."),
         zh=Text("卷 {volume} 现在无法自行打开：密钥槽 {slot}（{kind}）没有给出密钥。", "重启后它会一直等待。",
                 "请启动 Tang 服务器，或在主机上查看 clevis luks unlock -t {slot} -d {device} 的输出。")),
+    "IDC-LUKS-028": Entry(
+        en=Text("Volume {volume}: lsblk does not list {device} ({path}).", "Whether it is in use cannot be seen; nothing was touched.",
+                "Look at lsblk on the host, and name the disk by another of its names in /dev/disk/by-id."),
+        zh=Text("卷 {volume}：lsblk 中没有 {device}（{path}）。", "无法判断它是否正在使用；未改动任何内容。",
+                "请在主机上查看 lsblk，并改用该磁盘在 /dev/disk/by-id 中的另一个名称。")),
+    "IDC-LUKS-029": Entry(
+        en=Text("Volume {volume}: the volume group {group} also has other disks: {devices}.", "It is another one's, or the list of disks was changed; nothing was touched.",
+                "Put the list of disks back as it was, or rename that group (vgrename) on the host."),
+        zh=Text("卷 {volume}：卷组 {group} 中还有其他磁盘：{devices}。", "它属于别人，或者磁盘列表被改过；未改动任何内容。",
+                "请恢复原来的磁盘列表，或在主机上给该卷组改名（vgrename）。")),
+    "IDC-LUKS-030": Entry(
+        en=Text("Volume {volume}: {device} belongs to volume {other}.", "A record on the host or the disk's own label says so, and luks_storage_allow_format does not overrule it; nothing was touched.",
+                "Give the old volume up with playbooks/decommission.yml, or wipe the disk by hand and remove the record in /etc/idc_llm/luks. A volume keeps its name."),
+        zh=Text("卷 {volume}：{device} 属于卷 {other}。", "主机上的记录或磁盘自身的标签这样写着，luks_storage_allow_format 不能越过它；未改动任何内容。",
+                "请用 playbooks/decommission.yml 退役旧卷，或手动清除磁盘并删除 /etc/idc_llm/luks 中的记录。卷不能改名。")),
+    "IDC-LUKS-031": Entry(
+        en=Text("{device} and {other} are the same disk, or one is a part of the other.", "One would overwrite the other; nothing was touched.",
+                "Name each disk once in luks_storage_volumes: ls -l /dev/disk/by-id shows what the names lead to."),
+        zh=Text("{device} 和 {other} 是同一块磁盘，或其中一个是另一个的一部分。", "一个会覆盖另一个；未改动任何内容。",
+                "luks_storage_volumes 中每块磁盘只写一次：ls -l /dev/disk/by-id 会显示名称指向哪里。")),
+    "IDC-LUKS-032": Entry(
+        en=Text("Volume {volume}: what is open as {mapper} does not stand on {device}.", "It is another one's data; nothing was touched.",
+                "Close it on the host (cryptsetup close {mapper}) if it is not wanted, or give the volume another name."),
+        zh=Text("卷 {volume}：以 {mapper} 打开的设备不在 {device} 上。", "那是别人的数据；未改动任何内容。",
+                "如果不需要它，请在主机上将其关闭（cryptsetup close {mapper}），或给该卷换一个名称。")),
+    "IDC-LUKS-033": Entry(
+        en=Text("A header cannot be encrypted to luks_storage_backup_recipient: {observed}", "A volume without a backup of its header can be lost; nothing was touched.",
+                "Write the public key as age-keygen printed it (age1…)."),
+        zh=Text("无法用 luks_storage_backup_recipient 加密头部：{observed}", "没有头部备份的卷可能会丢失；未改动任何内容。",
+                "请按 age-keygen 输出的原样填写公钥（age1…）。")),
+    "IDC-LUKS-034": Entry(
+        en=Text("Volume {volume}: its destruction was begun, its header is gone, and {device} holds {observed}.", "The disk was used for something else since; nothing was touched.",
+                "If that may be lost, take it off the disk by hand (wipefs) and run again; else remove the volume's record in /etc/idc_llm/luks on the host."),
+        zh=Text("卷 {volume}：销毁已开始且头部已不存在，而 {device} 上有 {observed}。", "该磁盘后来被用于其他用途；未改动任何内容。",
+                "如果可以丢弃其内容，请手动清除（wipefs）后重新运行；否则请删除主机 /etc/idc_llm/luks 中该卷的记录。")),
     # ENG: the engine and its service
     "IDC-ENG-001": Entry(
         en=Text(

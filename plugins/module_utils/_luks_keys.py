@@ -57,19 +57,20 @@ class KeyPlan:
     stay: tuple[Bind, ...] = ()
 
 
-def plan_keys(header: Optional[Header], wanted: Wanted, fresh: bool = False) -> KeyPlan:
-    """header: None where the volume is still to be formatted; fresh: every binding is made anew, and what nobody owns is removed.
+def plan_keys(header: Optional[Header], wanted: Wanted, fresh: bool = False, keyfile: Sequence[int] = ()) -> KeyPlan:
+    """header: None where the volume is still to be formatted; fresh: every binding is made anew, and what nobody owns is removed;
+    keyfile: the slots that the key file opens where it is to lie.
 
     Raises IdcError where a binding is needed and the thumbprint of a Tang server is not known.
     """
     taken = set(header.slots) if header else {RECOVERY}
     tokens = header.tokens if header else ()
-    there = [binding for binding in map(_binding, tokens) if binding and binding.slot in taken]
+    there = [one for one in map(_binding, tokens) if one and one.slot in taken - {RECOVERY, WAITING} and one.kind != "other"]
     kinds = [kind for kind in wanted.unlock if kind != "passphrase"]
     add, kept = [], []
     free = iter(sorted(set(range(FIRST, SLOTS)) - taken))
     for kind in kinds:
-        good = [] if fresh else [one for one in there if one.kind == kind and _as_wanted(one, wanted)]
+        good = [] if fresh else [one for one in there if one.kind == kind and _as_wanted(one, wanted, keyfile)]
         if good:
             kept.append(good[0])
         else:
@@ -106,12 +107,12 @@ def _ours(token: Token) -> bool:
     return token.type in ("clevis", KEYFILE_TOKEN)
 
 
-def _as_wanted(binding: Binding, wanted: Wanted) -> bool:
+def _as_wanted(binding: Binding, wanted: Wanted, keyfile: Sequence[int]) -> bool:
     if binding.kind == "tang":
         return binding.threshold == wanted.tang.threshold and _same_servers(binding.servers, wanted.tang)
     if binding.kind == "tpm2":
         return (binding.pcr_ids, binding.pcr_bank) == (wanted.pcr_ids, wanted.pcr_bank)
-    return True
+    return binding.slot in keyfile
 
 
 def _same_servers(bound: Mapping[str, frozenset[str]], tang: Tang) -> bool:
@@ -143,6 +144,13 @@ def _binding(token: Token) -> Optional[Binding]:
     slot = token.slots[0]
     if token.type == KEYFILE_TOKEN:
         return Binding("keyfile", slot, {})
+    try:
+        return _clevis(token, slot)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # not as clevis writes it: nobody's
+        return Binding("other", slot, {})
+
+
+def _clevis(token: Token, slot: int) -> Binding:
     pin = _pin(str(token.body["jwe"]["protected"]))
     inner = [pin] if pin["pin"] != "sss" else [_pin(jwe) for jwe in pin["sss"]["jwe"]]
     kinds = {one["pin"] for one in inner}

@@ -9,12 +9,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
-HOLDERS = ("crypt", "lvm", "mpath", "dm")  # what is active on a disk by these names, or by raid*, uses it
-
 
 @dataclass(frozen=True)
 class Node:
-    """A block device of lsblk with all that stands on it. ``above``: the types of what it stands on."""
+    """A block device of lsblk with all that stands on it. ``above``: types of what it stands on; ``real``: path without links."""
 
     path: str
     name: str
@@ -26,6 +24,7 @@ class Node:
     model: str
     children: tuple[Node, ...] = ()
     above: tuple[str, ...] = ()
+    real: str = ""
 
     def walk(self) -> Iterator[Node]:
         """This one and all that stands on it."""
@@ -36,12 +35,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Disk:
-    """What is behind a by-id name. ``path`` is "" where nothing is; ``blank``: no signature, and its beginning reads as zeros."""
+    """What is behind a by-id name. ``path``, without links, is "" where nothing is; ``blank``: no signature, and zeros at first.
+
+    ``uuids``: of its signatures; ``busy``: the kernel holds it for somebody.
+    """
 
     path: str = ""
     signatures: tuple[str, ...] = ()
     blank: bool = False
     vg: str = ""
+    uuids: tuple[str, ...] = ()
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,11 @@ class Header:
 
 @dataclass(frozen=True)
 class Seen:
-    """One host. ``disks``: by by-id name; ``headers``, ``records``: by volume; ``full``: folders to mount at that hold files."""
+    """One host. ``disks``: by by-id name; ``headers``, ``records``: by volume; ``full``: folders to mount at that hold files.
+
+    ``groups``: physical volume → its volume group, ``recorded``: volume with a record → its disks, both by paths without links;
+    ``keyfiles``: by volume, the slots that its key file opens.
+    """
 
     disks: Mapping[str, Disk] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
@@ -80,6 +88,9 @@ class Seen:
     swaps: tuple[str, ...] = ()
     crash_kernel: bool = False
     tpm: bool = False
+    groups: Mapping[str, str] = field(default_factory=dict)
+    recorded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keyfiles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def walk(self) -> Iterator[Node]:
         """Every node, those that stand on several disks more than once."""
@@ -87,12 +98,12 @@ class Seen:
             yield from node.walk()
 
     def node(self, path: str) -> Optional[Node]:
-        """By its path."""
-        return next((node for node in self.walk() if node.path == path), None)
+        """By its path without links."""
+        return next((node for node in self.walk() if node.real == path), None)
 
-    def mapped(self, name: str) -> Optional[Node]:
-        """An open LUKS volume by its mapper's name."""
-        return next((node for node in self.walk() if node.type == "crypt" and node.name == name), None)
+    def named(self, name: str) -> Optional[Node]:
+        """By the device mapper's name."""
+        return next((node for node in self.walk() if node.name == name), None)
 
     def mounted(self, folder: str) -> Optional[Node]:
         """What is mounted at a folder."""
@@ -109,7 +120,7 @@ class Seen:
         """Swap that is written to a disk in the clear."""
         found = []
         for path in self.swaps:
-            nodes = [node for node in self.walk() if node.path == path or f"/dev/{node.name}" == path]
+            nodes = [node for node in self.walk() if path in (node.real, node.path, f"/dev/{node.name}")]
             crypt = all("crypt" in (node.type, *node.above) for node in nodes) if nodes else self.encrypted(path)
             if not crypt and not path.startswith("/dev/zram"):
                 found.append(path)
@@ -128,7 +139,8 @@ def _node(row: Mapping[str, Any], above: tuple[str, ...]) -> Node:
     mounts = tuple(mount for mount in row.get("mountpoints") or () if mount)
     words = [str(row.get(key) or "").strip() for key in ("path", "name", "fstype", "serial", "model")]
     path, name, fstype, serial, model = words
-    return Node(path, name, kind, fstype, mounts, int(row.get("size") or 0), serial, model, children, above)
+    real = str(row.get("real") or path)
+    return Node(path, name, kind, fstype, mounts, int(row.get("size") or 0), serial, model, children, above, real)
 
 
 def parse_signatures(text: str) -> tuple[str, ...]:
@@ -136,6 +148,12 @@ def parse_signatures(text: str) -> tuple[str, ...]:
     rows = json.loads(text).get("signatures", ()) if text.strip() else ()
     words = [f"{row['type']} ({row['label']})" if row.get("label") else str(row["type"]) for row in rows]
     return tuple(dict.fromkeys(words))
+
+
+def parse_uuids(text: str) -> tuple[str, ...]:
+    """Of the same."""
+    rows = json.loads(text).get("signatures", ()) if text.strip() else ()
+    return tuple(dict.fromkeys(str(row["uuid"]) for row in rows if row.get("uuid")))
 
 
 def parse_groups(text: str) -> dict[str, str]:
@@ -174,6 +192,6 @@ def users(node: Optional[Node], own: Sequence[str]) -> list[str]:
         if one.name in own:
             continue
         found += [f"{one.path} at {mount}" for mount in one.mounts]
-        if one is not node and not one.mounts and (one.type in HOLDERS or one.type.startswith("raid")):
+        if one is not node and not one.mounts and one.type != "part":  # of whatever kind: what is active on it holds it
             found.append(f"{one.type} {one.name}")
     return list(dict.fromkeys(found))

@@ -16,6 +16,7 @@ BY_ID = re.compile(r"/dev/disk/by-id/[A-Za-z0-9][A-Za-z0-9._:+@=-]*")
 CIPHERS = {"aes-xts-plain64": 512, "sm4-xts-plain64": 256}  # bits of the key: XTS takes two, and SM4 is a 128-bit cipher
 UNLOCK = ("tang", "tpm2", "keyfile", "passphrase")
 MIN_PASSPHRASE = 20
+EARLY = ("/tmp", "/var/tmp", "/var/log/journal")  # in use before a volume is open
 VOLUME = ("name", "devices", "mount", "filesystem", "discard")
 
 
@@ -130,6 +131,9 @@ def _volumes(raw: Any, wrong: Any) -> tuple[Volume, ...]:
             wrong(f"{place}.devices", list(volume.devices), "names as /dev/disk/by-id/…, which belong to one disk")
         if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", volume.mount) or {".", ".."} & set(volume.mount.split("/")):
             wrong(f"{place}.mount", repr(volume.mount), "an absolute path, not /")
+        if any(f"{volume.mount}/".startswith(f"{early}/") or early.startswith(f"{volume.mount}/") for early in EARLY):
+            wrong(f"{place}.mount", repr(volume.mount),
+                  f"a folder that the system can do without until it is open: not {', '.join(EARLY)}, below them or around them")
         if volume.filesystem not in ("xfs", "ext4"):
             wrong(f"{place}.filesystem", volume.filesystem, "xfs | ext4")
         made.append(volume)
@@ -137,6 +141,10 @@ def _volumes(raw: Any, wrong: Any) -> tuple[Volume, ...]:
                         ("devices", [device for v in made for device in v.devices])):
         for twice in sorted({one for one in taken if taken.count(one) > 1}):
             wrong(f"volumes[].{what}", f"{twice}, twice", "each once")
+    for one in made:
+        for other in made:
+            if one.mount.startswith(f"{other.mount}/"):
+                wrong("volumes[].mount", f"{one.mount} below {other.mount}", "none below another: each opens when it can")
     return tuple(made)
 
 

@@ -58,8 +58,12 @@ seen:
     opens:
       description: By volume, the slots that O(recovery) and O(previous) open.
       type: dict
+    keyfiles:
+      description: By volume, the slots that its key file opens.
+      type: dict
 """
 
+import errno
 import json
 import os
 from typing import Any, Callable, Mapping, Optional, Sequence
@@ -97,12 +101,50 @@ def entries(folder: str) -> list[str]:
         return []
 
 
+def reads(text: str) -> Any:
+    """A record; {} where it is torn by a crash: as if there were none, and then nothing is formatted."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def real(path: str) -> str:
+    """Without links: lsblk and LVM call /dev/dm-3 by a name that a by-id name does not lead to."""
+    return os.path.realpath(path) if path and os.path.exists(path) else ""
+
+
+def resolved(rows: Sequence[Any]) -> None:
+    """Rows of lsblk, each with its ``real`` path."""
+    for row in rows:
+        row["real"] = real(row.get("path") or "")
+        resolved(row.get("children") or ())
+
+
+def busy(path: str) -> bool:
+    """Whether the kernel holds a device for somebody: a mount, swap, a holder, also one that lsblk does not show."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def keyfile_slots(metadata: str) -> list[int]:
+    """The key slots that a header says to be a key file's."""
+    tokens = json.loads(metadata)["tokens"].values()
+    return [int(slot) for token in tokens if token["type"] == "idc-llm-keyfile" for slot in token["keyslots"]]
+
+
 def look(volumes: Sequence[Mapping[str, Any]], records: str, secrets: Mapping[str, Optional[str]], run: Run) -> dict[str, Any]:
     """Everything. run: argv and data for its standard input → (rc, what it printed)."""
     disks = [device for volume in volumes for device in volume["devices"]]
-    paths = {device: os.path.realpath(device) if os.path.exists(device) else "" for device in disks}
+    paths = {device: real(device) for device in disks}
     there = [device for device in disks if paths[device]]
-    headers, kept, opens = {}, {}, {}
+    headers, opens, keyfiles = {}, {}, {}
+    names = {name[:-5] for name in entries(records) if name.endswith(".json")} | {volume["name"] for volume in volumes}
+    kept = {name: reads(text_of(f"{records}/{name}.json")) for name in sorted(names)}
     for volume in volumes:
         container, name = volume["container"], volume["name"]
         dump = [run(["cryptsetup", "luksDump", *words, container]) for words in ([], ["--dump-json-metadata"])]
@@ -110,24 +152,34 @@ def look(volumes: Sequence[Mapping[str, Any]], records: str, secrets: Mapping[st
             headers[name] = {"text": dump[0][1], "metadata": dump[1][1]}
             opens[name] = {who: [slot for slot in (0, 1) if _opens(run, container, slot, secret)]
                            for who, secret in secrets.items() if secret}
-        try:
-            kept[name] = json.loads(text_of(f"{records}/{name}.json") or "{}")
-        except ValueError:  # torn by a crash: as if there were none, and then nothing is formatted
-            kept[name] = {}
+            keyfiles[name] = [slot for slot in keyfile_slots(dump[1][1]) if _opened_by(run, container, slot, volume.get("keyfile"))]
+    blocks = json.loads(run(LSBLK)[1] or '{"blockdevices": []}')
+    resolved(blocks["blockdevices"])
+    groups = json.loads(run(["pvs", "--reportformat", "json", "--options", "pv_name,vg_name"])[1] or '{"report": []}')
+    for row in (row for report in groups["report"] for row in report["pv"]):
+        row["pv_name"] = real(row["pv_name"]) or row["pv_name"]
     return {
         "paths": paths,
         "signatures": {device: run(["wipefs", "--json", "--no-act", device])[1] for device in there},
         "zero": [device for device in there if zeros(device)],
-        "lsblk": run(LSBLK)[1],
-        "pvs": run(["pvs", "--reportformat", "json", "--options", "pv_name,vg_name"])[1],
+        "busy": [device for device in there if busy(device)],
+        "lsblk": json.dumps(blocks),
+        "pvs": json.dumps(groups),
         "headers": headers,
         "records": kept,
+        "recorded": {name: [real(device) for device in record.get("devices", ())] for name, record in kept.items()},
         "opens": opens,
+        "keyfiles": keyfiles,
         "full": [volume["mount"] for volume in volumes if entries(volume["mount"])],
         "swaps": text_of("/proc/swaps"),
         "crash": text_of("/sys/kernel/kexec_crash_loaded").strip() == "1",
         "tpm": os.path.exists("/dev/tpmrm0"),
     }
+
+
+def _opened_by(run: Run, container: str, slot: int, keyfile: Optional[str]) -> bool:
+    words = ["cryptsetup", "open", "--test-passphrase", "--key-slot", str(slot), "--key-file", str(keyfile), container]
+    return bool(keyfile) and os.path.exists(str(keyfile)) and run(words)[0] == 0
 
 
 def _opens(run: Run, container: str, slot: int, secret: str) -> bool:

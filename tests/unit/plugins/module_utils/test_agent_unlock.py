@@ -23,9 +23,11 @@ class Host:
     def __init__(self, tang: bool = True, keyfile: bool = True, uuid: str = "u-1", asked: bytes = b"") -> None:
         self.tang, self.keyfile, self.uuid, self.asked = tang, keyfile, uuid, asked
         self.calls: list[tuple[list[str], bytes]] = []
+        self.limits: list[float] = []
 
-    def __call__(self, argv, data, limit_s):
+    def __call__(self, argv, data, limit_s, needless=None):
         self.calls.append((list(argv), data))
+        self.limits.append(limit_s)
         words = " ".join(argv)
         if "luksUUID" in words:
             return 0, self.uuid.encode() + b"\n", ""
@@ -41,6 +43,14 @@ class Host:
 
     def words(self):
         return [" ".join(argv) for argv, _data in self.calls]
+
+
+def shut():
+    return False
+
+
+def nothing(_volume, _is_open):
+    pass
 
 
 def test_the_slots_of_a_real_header_are_known_by_their_way():
@@ -80,21 +90,53 @@ def test_another_disk_is_not_asked_for_keys():
 def test_a_person_may_give_the_passphrase_between_rounds():
     slept = []
     host = Host(asked=b"secret")
-    unlock.wait(replace(VOLUME, unlock=["tang", "passphrase"]), host, slept.append)
+    unlock.wait(replace(VOLUME, unlock=["tang", "passphrase"]), shut, host, slept.append)
     assert host.calls[-1][1] == b"secret"
-    unlock.wait(VOLUME, Host(), slept.append)
+    unlock.wait(VOLUME, shut, Host(), slept.append)
     assert slept == [unlock.PAUSE_S]
+
+
+def test_a_person_has_time_to_type():
+    """All the time where nobody else opens it."""
+    for unlocks, timeout, limit in ((["tang", "passphrase"], "--timeout=90", 110), (["passphrase"], "--timeout=0", float("inf"))):
+        host = Host(asked=b"secret")
+        unlock.wait(replace(VOLUME, unlock=unlocks), shut, host)
+        assert timeout in host.calls[0][0] and host.limits[0] == limit
+
+
+def test_a_question_ends_when_it_is_needless():
+    code, _out, _why = unlock.run(["sleep", "30"], b"", float("inf"), lambda: True)
+    assert code == 1
+
+
+def test_a_token_that_cannot_be_read_is_skipped():
+    tokens = {**FIXTURE["metadata"]["tokens"], "7": {"type": "clevis", "keyslots": ["7"], "jwe": {}}, "8": {"type": "clevis"},
+              "9": {"type": "clevis", "keyslots": ["9"], "jwe": {"protected": "e30"}}}
+    assert unlock.slots({"tokens": tokens}) == {"tang": [2], "keyfile": [3]}
+
+
+def test_what_fails_in_a_round_is_a_reason_not_the_end():
+    told, rounds = [], [ValueError("torn"), None]
+
+    def try_(_volume):
+        error = rounds.pop(0)
+        if error:
+            raise error
+        return ""
+
+    unlock.open_volume(VOLUME, shut, told.append, try_, nothing)
+    assert told == ["ValueError: torn"] and rounds == []
 
 
 def test_it_waits_until_a_way_works_and_tells_each_reason_once():
     reasons, told = ["away", "away", "refused", ""], []
-    unlock.open_volume(VOLUME, lambda: False, told.append, lambda _volume: reasons.pop(0), lambda _volume: None)
+    unlock.open_volume(VOLUME, lambda: False, told.append, lambda _volume: reasons.pop(0), nothing)
     assert told == ["away", "refused"]
 
 
 def test_it_ends_when_somebody_else_opened_it():
     answers = [False, False, True]
-    unlock.open_volume(VOLUME, lambda: answers.pop(0), lambda _reason: None, lambda _volume: "away", lambda _volume: None)
+    unlock.open_volume(VOLUME, lambda: answers.pop(0), lambda _reason: None, lambda _volume: "away", nothing)
     assert answers == []
 
 

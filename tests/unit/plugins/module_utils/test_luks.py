@@ -23,6 +23,7 @@ GIVEN: dict[str, Any] = {
     "tang": {"servers": [], "threshold": 1}, "tpm2": {"pcr_ids": "7", "pcr_bank": "sha256"}, "keyfile": "/etc/idc_llm/luks/keys",
     "allow_plain_keyfile": False, "allow_plain_memory": False, "recipient": "age1" + "q" * 58, "recovery": 24, "dry": False,
 }
+STRIPE = [{"name": "models", "devices": [A, B], "mount": STORE}]
 RECORD = {"state": "ready", "uuid": HEADER.uuid, "devices": [A]}
 
 
@@ -117,6 +118,8 @@ def test_luks_of_another_owner_is_refused() -> None:
     row("/dev/vdb", children=[row("/dev/mapper/vg-data", "lvm")]),
     row("/dev/vdb", children=[row("/dev/md0", "raid1")]),
     row("/dev/vdb", children=[mapper(name="home")]),
+    row("/dev/vdb", children=[row("/dev/md0", "linear")]),
+    row("/dev/vdb", children=[row("/dev/mapper/isw", "dmraid")]),
 ])
 def test_a_disk_in_use_is_refused_whatever_is_allowed(disk: dict[str, Any]) -> None:
     assert "IDC-LUKS-006" in refused(seen(disk, Disk("/dev/vdb", ("ext4",))), allow_format=[A])
@@ -158,7 +161,8 @@ def test_a_run_that_was_killed_goes_on() -> None:
 
 
 def test_a_decommission_that_was_killed_is_not_taken_for_a_new_disk() -> None:
-    assert refused(seen(records={"models": {**RECORD, "state": "going"}})) == ["IDC-LUKS-026"]
+    for state in ("going", "erased"):
+        assert refused(seen(records={"models": {**RECORD, "state": state}})) == ["IDC-LUKS-026"]
 
 
 def test_another_cipher_and_another_filesystem_are_errors() -> None:
@@ -170,19 +174,98 @@ def test_another_cipher_and_another_filesystem_are_errors() -> None:
 
 def test_the_folder_must_be_free() -> None:
     assert refused(seen(full=(STORE,))) == ["IDC-LUKS-012"]
-    assert refused(seen(row("/dev/vdx", mounts=[STORE]), Disk("/dev/vdb", blank=True))) == ["IDC-LUKS-012"]
+    other = _luks_seen.parse_lsblk(json.dumps({"blockdevices": [row("/dev/vdx", mounts=[STORE])]}))
+    assert refused(replace(seen(), nodes=seen().nodes + other)) == ["IDC-LUKS-012"]
 
 
 def test_several_disks_are_striped_under_one_header() -> None:
-    volumes = [{"name": "models", "devices": [A, B], "mount": STORE}]
-    plan = planned(seen(), volumes=volumes)
+    plan = planned(seen(), volumes=STRIPE)
     assert plan.volume.container == "/dev/mapper/idc_models-data"
     assert _luks.actions(plan)[:2] == [f"models: stripe {A}, {B}", "models: format /dev/mapper/idc_models-data as LUKS2"]
     began = {"models": {"state": "making", "devices": [A, B]}}
     ours = {A: Disk("/dev/vdb", ("LVM2_member",), vg="idc_models"), B: Disk("/dev/vdc", blank=True)}
-    again = planned(replace(seen(records=began), disks=ours), volumes=volumes)
+    groups = {"/dev/vdb": "idc_models"}
+    again = planned(replace(seen(records=began), disks=ours, groups=groups), volumes=STRIPE)
     assert again.stripe and again.wipe == ()
-    assert refused(replace(seen(), disks=ours), volumes=volumes) == ["IDC-LUKS-005"]
+    assert refused(replace(seen(), disks=ours, groups=groups), volumes=STRIPE) == ["IDC-LUKS-005"]
+
+
+def stripe(header: bool = True, group: tuple[str, ...] = ("/dev/vdb", "/dev/vdc"), **changes: Any) -> Seen:
+    """Two disks with an LVM group of the volume's name on some disks."""
+    top = row("/dev/mapper/idc_models-data", "lvm")
+    rows = [ROOT, *(row(path, children=[top]) for path in ("/dev/vdb", "/dev/vdc"))]
+    nodes = _luks_seen.parse_lsblk(json.dumps({"blockdevices": rows}))
+    disks = {name: Disk(path, ("LVM2_member",), vg="idc_models" if path in group else "") for name, path in
+             ((A, "/dev/vdb"), (B, "/dev/vdc"))}
+    return replace(Seen(disks, nodes, {"models": HEADER} if header else {}, groups=dict.fromkeys(group, "idc_models")), **changes)
+
+
+def test_a_group_of_the_same_name_on_other_disks_is_not_taken_for_the_stripe() -> None:
+    record = {"models": {**RECORD, "devices": [A, B]}}
+    assert planned(stripe(records=record), volumes=STRIPE).uuid == HEADER.uuid
+    assert refused(stripe(group=("/dev/vdx", "/dev/vdy"), records=record), volumes=STRIPE) == ["IDC-LUKS-029", "IDC-LUKS-019"]
+    assert "IDC-LUKS-029" in refused(stripe(group=("/dev/vdb", "/dev/vdc", "/dev/vdx")), volumes=STRIPE, allow_format=[A, B])
+    assert refused(stripe(group=("/dev/vdb",), records=record), volumes=STRIPE) == ["IDC-LUKS-019"]
+
+
+def test_a_disk_of_another_volume_is_refused_although_the_site_names_it() -> None:
+    """The volume was renamed."""
+    was = {"records": {"old": RECORD}, "headers": {"models": replace(HEADER, label="idc_old")}}
+    foreign = Disk("/dev/vdb", ("crypto_LUKS",))
+    assert planned(seen(None, foreign, **was), allow_format=[A]).format
+    assert refused(seen(None, foreign, **was, recorded={"old": ("/dev/vdb",)}), allow_format=[A]) == ["IDC-LUKS-030"]
+    moved = replace(foreign, uuids=(HEADER.uuid,))
+    assert refused(seen(None, moved, **was, recorded={"old": ("/dev/vdx",)}), allow_format=[A]) == ["IDC-LUKS-030"]
+    labelled = replace(foreign, signatures=("crypto_LUKS (idc_old)",))
+    assert refused(seen(None, labelled), allow_format=[A]) == ["IDC-LUKS-030"]
+    assert refused(seen(None, Disk("/dev/vdb", ("LVM2_member",), vg="idc_old")), allow_format=[A]) == ["IDC-LUKS-030"]
+
+
+def test_a_disk_that_is_held_by_something_that_lsblk_does_not_show_is_in_use() -> None:
+    assert refused(seen(None, Disk("/dev/vdb", ("btrfs",), busy=True)), allow_format=[A]) == ["IDC-LUKS-006"]
+    began = {"models": {"state": "making", "devices": [A, B]}}
+    host = stripe(header=False, records=began)
+    busy = {name: replace(disk, busy=True) for name, disk in host.disks.items()}
+    assert planned(replace(host, disks=busy), volumes=STRIPE).format, "our own stripe holds them"
+
+
+def test_a_disk_is_known_by_what_its_name_leads_to() -> None:
+    """A by-id name of a multipath device leads to /dev/dm-3, which lsblk calls by its name."""
+    path = row("/dev/sdb", children=[{**row("/dev/mapper/mpatha", "mpath", ["/srv"]), "real": "/dev/dm-3"}])
+    assert "IDC-LUKS-006" in refused(seen(path, Disk("/dev/dm-3", blank=True)))
+    assert refused(seen(None, Disk("/dev/dm-3", blank=True))) == ["IDC-LUKS-028"]
+
+
+def test_one_disk_by_two_names_is_refused() -> None:
+    host = seen()
+    assert _luks.host_errors(wanted(volumes=STRIPE), host) == []
+    same = replace(host, disks={A: Disk("/dev/vdb"), B: Disk("/dev/vdb")})
+    assert [error.code for error in _luks.host_errors(wanted(volumes=STRIPE), same)] == ["IDC-LUKS-031"]
+    parted = seen(row("/dev/vdb", children=[row("/dev/vdb1", "part")]))
+    for pair in (("/dev/vdb", "/dev/vdb1"), ("/dev/vdb1", "/dev/vdb")):
+        part = replace(parted, disks={name: Disk(path) for name, path in zip((A, B), pair, strict=True)})
+        assert [error.code for error in _luks.host_errors(wanted(volumes=STRIPE), part)] == ["IDC-LUKS-031"]
+
+
+@pytest.mark.parametrize("kind", ["crypt", "lvm"])
+def test_what_is_open_by_the_volumes_name_must_stand_on_its_disk(kind: str) -> None:
+    other = row("/dev/vdx", children=[row("/dev/mapper/idc_models", kind)])
+    nodes = seen().nodes + _luks_seen.parse_lsblk(json.dumps({"blockdevices": [other]}))
+    assert refused(replace(seen(), nodes=nodes)) == ["IDC-LUKS-032"]
+    assert refused(ready(row("/dev/vdb"), nodes=nodes))[0] == "IDC-LUKS-032"
+
+
+def test_a_header_without_a_key_is_formatted_again() -> None:
+    """Killed in the middle of luksFormat."""
+    began, torn = {"models": {"state": "making", "devices": [A]}}, {"models": replace(HEADER, slots=(), tokens=(), key_bits=0)}
+    plan = planned(seen(row("/dev/vdb", fstype="crypto_LUKS"), LUKS, records=began, headers=torn))
+    assert plan.format and plan.wipe == (A,)
+    assert refused(seen(None, LUKS, records={"models": {**RECORD, "devices": [A]}}, headers=torn)) == ["IDC-LUKS-008"]
+    both = {"models": {"state": "making", "devices": [A, B]}}
+    striped = planned(stripe(records=both, headers=torn), volumes=STRIPE)
+    assert striped.format and striped.wipe == ("/dev/mapper/idc_models-data",)
+    foreign = {"models": replace(HEADER, label="home")}
+    assert refused(stripe(records=both, headers=foreign), volumes=STRIPE) == ["IDC-LUKS-005"]
 
 
 def test_keys_and_memory_do_not_come_to_lie_in_the_clear() -> None:
@@ -209,6 +292,9 @@ def test_keys_and_memory_do_not_come_to_lie_in_the_clear() -> None:
     ({"volumes": [{"name": "models", "devices": [A], "mount": STORE, "fs": "xfs"}]}, "volumes[0]"),
     ({"volumes": [{"name": n, "devices": [A], "mount": f"/{n}"} for n in ("a", "b")]}, "volumes[].devices"),
     ({"volumes": [{"name": n, "devices": [d], "mount": "/m"} for n, d in (("a", A), ("b", B))]}, "volumes[].mount"),
+    ({"volumes": [{"name": n, "devices": [d], "mount": m} for n, d, m in (("a", A, "/m"), ("b", B, "/m/n"))]}, "volumes[].mount"),
+    *(({"volumes": [{"name": "models", "devices": [A], "mount": mount}]}, "volumes[0].mount")
+      for mount in ("/tmp", "/var/tmp/x", "/var/log", "/var/log/journal")),
     ({"cipher": "aes-cbc-essiv"}, "cipher"),
     ({"allow_format": ["/dev/sdb"]}, "allow_format"),
     ({"unlock": []}, "unlock"),

@@ -26,8 +26,8 @@ def wanted(*unlock: str, servers: Any = ((URL, THUMBPRINT),), threshold: int = 1
 
 
 def work(header: Header, site: _luks_wanted.Wanted) -> _luks_keys.KeyPlan:
-    """What there is to do."""
-    return replace(_luks_keys.plan_keys(header, site), stay=())
+    """What there is to do, where the key file opens slot 3."""
+    return replace(_luks_keys.plan_keys(header, site, keyfile=(3,)), stay=())
 
 
 def tpm2(number: int, slot: int, ids: str = "7") -> Token:
@@ -109,6 +109,27 @@ def test_a_tpm2_binding_is_compared_by_its_registers() -> None:
 
 def test_the_waiting_passphrase_and_the_recovery_are_nobody_elses() -> None:
     assert _luks_keys.plan_keys(replace(HEADER, slots=(0, 1, 2, 3)), wanted("tang", "keyfile")).strange == ()
+
+
+def test_a_key_file_that_opens_nothing_is_made_anew() -> None:
+    """It is lost, or to lie elsewhere."""
+    plan = _luks_keys.plan_keys(HEADER, wanted("keyfile"), keyfile=())
+    assert ([(one.kind, one.slot) for one in plan.add], plan.remove) == ([("keyfile", 4)], (2, 3))
+
+
+def test_the_passphrases_slots_are_never_removed_whatever_a_token_says() -> None:
+    tokens = (replace(HEADER.tokens[0], slots=(0,)), replace(HEADER.tokens[1], slots=(1,)))
+    header = replace(HEADER, slots=(0, 1), tokens=tokens)
+    for fresh in (False, True):
+        assert _luks_keys.plan_keys(header, wanted("passphrase"), fresh).remove == ()
+
+
+@pytest.mark.parametrize("body", [{}, {"jwe": {"protected": "?"}}, {"jwe": {"protected": "e30"}}])
+def test_a_binding_that_the_role_does_not_make_is_told_and_left(body: dict[str, Any]) -> None:
+    header = replace(HEADER, slots=(0, 5), tokens=(Token(0, "clevis", (5,), body),))
+    plan = _luks_keys.plan_keys(header, wanted("passphrase"))
+    assert (plan.strange, plan.remove, plan.tokens) == ((5,), (), ())
+    assert _luks_keys.plan_keys(header, wanted("passphrase"), fresh=True).remove == (5,)
 
 
 STEPS = {  # slots taken, those that the new one opens, those that the old one opens

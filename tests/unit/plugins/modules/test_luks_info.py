@@ -29,10 +29,14 @@ class Commands:
             root = {"name": "vda", "path": "/dev/vda", "type": "disk", "fstype": "ext4", "mountpoints": ["/"], "size": 1}
             disk = {"name": "vdb", "path": self.disk, "type": "disk", "mountpoints": [None]}
             return 0, json.dumps({"blockdevices": [root, disk]})
+        if argv[0] == "pvs":
+            return 0, json.dumps({"report": [{"pv": [{"pv_name": self.disk, "vg_name": "data"}]}]})
         if argv[0] == "wipefs":
             return 0, json.dumps({"signatures": [{"type": self.signature}] if self.signature else []})
         if argv[1] == "luksDump" and self.header:
             return 0, json.dumps(FIXTURE["metadata"]) if "--dump-json-metadata" in argv else FIXTURE["dump"]
+        if argv[1] == "open" and data is None:
+            return 0, ""
         if argv[1] == "open":
             return (0 if data == SECRET and int(argv[4]) in self.opens else 2), ""
         return 1, ""
@@ -44,6 +48,7 @@ def site(tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.write_bytes(b"\0" * 8192)
     monkeypatch.setattr(luks._luks_wanted, "BY_ID", luks.re.compile(r"/.*"))
+    monkeypatch.setattr(luks._luks_wanted, "EARLY", ())
     given = {"volumes": [{"name": "models", "devices": [str(disk)], "mount": str(tmp_path / "store")}], "cipher": "aes-xts-plain64",
              "allow_format": [], "unlock": ["passphrase"], "tang": {}, "tpm2": {}, "keyfile": "/keys", "allow_plain_keyfile": False,
              "allow_plain_memory": True, "recipient": "age1" + "q" * 58, "recovery": 30, "dry": False}
@@ -100,6 +105,59 @@ def test_a_torn_record_is_none(site):
     given, look, disk, tmp = site
     (tmp / "records/models.json").write_text("{")
     assert look(Commands(str(disk)))["records"] == {"models": {}}
+
+
+def test_records_of_volumes_that_left_the_inventory_are_seen(site):
+    given, look, disk, tmp = site
+    old = {"state": "ready", "uuid": "u", "devices": [str(disk), "/dev/not/there"]}
+    (tmp / "records/old.json").write_text(json.dumps(old))
+    (tmp / "records/list.json").write_text("[]")
+    seen = look(Commands(str(disk)))
+    assert seen["records"] == {"list": {}, "models": {}, "old": old} and seen["recorded"]["old"] == [str(disk), ""]
+    assert "IDC-LUKS-030" in luks.luks_plan({**given, "allow_format": [str(disk)]}, seen)["errors"][0]
+
+
+def test_names_of_lsblk_and_lvm_are_followed_to_where_they_lead(site):
+    given, look, disk, tmp = site
+    (tmp / "mapper").symlink_to(disk)
+    seen = look(Commands(str(tmp / "mapper")))
+    assert luks.luks_plan(given, seen)["errors"] == []
+    assert json.loads(seen["pvs"])["report"][0]["pv"][0]["pv_name"] == str(disk)
+
+
+def test_a_disk_that_the_kernel_holds_is_in_use(site, monkeypatch):
+    given, look, disk, _tmp = site
+
+    def refuse(_path, _flags):
+        raise OSError(luks_info.errno.EBUSY, "")
+
+    assert look(Commands(str(disk)))["busy"] == []
+    monkeypatch.setattr(luks_info.os, "open", refuse)
+    assert luks_info.busy(str(disk))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_key_file_is_tried_where_it_is_to_lie(site, there):
+    given, look, disk, tmp = site
+    (tmp / "keys").mkdir()
+    if there:
+        (tmp / "keys/models.key").write_text("k")
+    given["keyfile"] = str(tmp / "keys")
+    assert look(Commands(str(disk), header=True))["keyfiles"] == {"models": [3] if there else []}
+
+
+def test_wrong_values_stop_the_plan(site):
+    """Also where only the part that plans is run."""
+    given, look, disk, _tmp = site
+    plan = luks.luks_plan({**given, "recovery": 3}, look(Commands(str(disk))))
+    assert "recovery_passphrase" in plan["errors"][0] and plan["volumes"] == []
+
+
+def test_a_decommission_reads_the_same(site):
+    _given, look, disk, tmp = site
+    record = {"name": "models", "state": "ready", "uuid": "other", "devices": [str(disk)], "mount": "/srv"}
+    gone = luks.luks_gone(record, look(Commands(str(disk), header=True)))
+    assert "IDC-LUKS-007" in gone["errors"][0] and (gone["group"], gone["labels"]) == (False, [])
 
 
 def test_files_where_the_volume_is_to_be_mounted_are_seen(site):
