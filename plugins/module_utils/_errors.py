@@ -434,12 +434,14 @@ CATALOGUE: dict[str, Entry] = {
                 "请与模型页面核对两者；各平台的提交号互不相通。")),
     "IDC-FETCH-017": Entry(
         en=Text("The name of a source of {model} {revision} cannot be resolved. Seen: {reasons}.",
-                "DNS does not answer, or does not know the name.", "Check /etc/resolv.conf of this host, the name, and https_proxy if there is a proxy."),
+                "DNS does not answer, or does not know the name.", "Check /etc/resolv.conf of this host, the name, and "
+                                                                   "https_proxy if there is a proxy."),
         zh=Text("无法解析 {model} {revision} 的来源名称。实际情况：{reasons}。", "DNS 没有应答，或不知道该名称。",
                 "请检查本机 /etc/resolv.conf、名称，以及使用代理时的 https_proxy。")),
     "IDC-FETCH-018": Entry(
         en=Text("TLS with a source of {model} {revision} failed. Seen: {reasons}.",
-                "Without a verified certificate anyone could be answering.", "Give the certificate authority in ca_path, and check this host's clock."),
+                "Without a verified certificate anyone could be answering.", "Give the certificate authority in "
+                                                                             "ca_path, and check this host's clock."),
         zh=Text("与 {model} {revision} 的来源建立 TLS 失败。实际情况：{reasons}。", "证书未经验证，应答者可能是任何人。",
                 "请在 ca_path 指定证书颁发机构，并检查本机时钟。")),
     "IDC-FETCH-019": Entry(
@@ -503,7 +505,8 @@ CATALOGUE: dict[str, Entry] = {
                 "请先在主机上停止使用它，或指定另一块磁盘。")),
     "IDC-LUKS-007": Entry(
         en=Text("Volume {volume}: on {device} is {observed}, and this volume was made as {wanted}.", "It may be another disk, or another one's data; nothing was touched.",
-                "Bring the right disk back. To give the volume up, run playbooks/decommission.yml, or remove its record in /etc/idc_llm/luks on the host."),
+                "Bring the right disk back. To give the volume up, run playbooks/decommission.yml, or remove its record "
+                "in /etc/idc_llm/luks on the host."),
         zh=Text("卷 {volume}：{device} 上是 {observed}，而该卷创建时是 {wanted}。", "这可能是另一块磁盘，或别人的数据；未改动任何内容。",
                 "请装回正确的磁盘。若要放弃该卷，请运行 playbooks/decommission.yml，或删除主机 /etc/idc_llm/luks 中它的记录。")),
     "IDC-LUKS-008": Entry(
@@ -513,7 +516,8 @@ CATALOGUE: dict[str, Entry] = {
                 "请为该主机改回 luks_storage_cipher，或退役该卷后重新创建。")),
     "IDC-LUKS-009": Entry(
         en=Text("The recovery passphrase does not open slot {slot} of volume {volume} on {device}.", "Without it nothing is changed: a volume whose passphrase nobody has can be lost.",
-                "Correct idc_llm_secrets.luks.recovery. For a new passphrase put the old one in recovery_previous and run playbooks/rotate_keys.yml, also to end a rotation that was cut short."),
+                "Correct idc_llm_secrets.luks.recovery. For a new passphrase put the old one in recovery_previous and "
+                "run playbooks/rotate_keys.yml, also to end a rotation that was cut short."),
         zh=Text("恢复口令打不开 {device} 上卷 {volume} 的密钥槽 {slot}。", "没有它就不做任何改动：没人知道口令的卷可能会丢失。",
                 "请改正 idc_llm_secrets.luks.recovery。若要换新口令，请把旧口令写入 recovery_previous 并运行 playbooks/rotate_keys.yml；轮换中断后也这样续完。")),
     "IDC-LUKS-010": Entry(
@@ -537,7 +541,9 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("本机无法使用 {cipher} 加密：{observed}", "这样的卷将无法打开；未改动任何内容。",
                 "请使用支持该算法的内核，或换一个 luks_storage_cipher。")),
     "IDC-LUKS-014": Entry(
-        en=Text("The thumbprint of a Tang server is not known: {servers}.", "A key is only given to a server that is known to be the right one; nothing was touched.",
+        en=Text("The thumbprint of a Tang server is not known: {servers}.", "A key is only given to a server that is "
+                                                                            "known to be the right one; nothing was "
+                                                                            "touched.",
                 "Bring the server up, or write its thumbprint into luks_storage_tang.servers (tang-show-keys PORT, on the server)."),
         zh=Text("不知道 Tang 服务器的指纹：{servers}。", "密钥只能绑定到确认无误的服务器；未改动任何内容。",
                 "请启动该服务器，或把指纹写入 luks_storage_tang.servers（在服务器上运行 tang-show-keys PORT）。")),
@@ -617,8 +623,11 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("卷 {volume}：卷组 {group} 中还有其他磁盘：{devices}。", "它属于别人，或者磁盘列表被改过；未改动任何内容。",
                 "请恢复原来的磁盘列表，或在主机上给该卷组改名（vgrename）。")),
     "IDC-LUKS-030": Entry(
-        en=Text("Volume {volume}: {device} belongs to volume {other}.", "A record on the host or the disk's own label says so, and luks_storage_allow_format does not overrule it; nothing was touched.",
-                "Give the old volume up with playbooks/decommission.yml, or wipe the disk by hand and remove the record in /etc/idc_llm/luks. A volume keeps its name."),
+        en=Text("Volume {volume}: {device} belongs to volume {other}.", "A record on the host or the disk's own label "
+                                                                        "says so, and luks_storage_allow_format does "
+                                                                        "not overrule it; nothing was touched.",
+                "Give the old volume up with playbooks/decommission.yml, or wipe the disk by hand and remove the record "
+                "in /etc/idc_llm/luks. A volume keeps its name."),
         zh=Text("卷 {volume}：{device} 属于卷 {other}。", "主机上的记录或磁盘自身的标签这样写着，luks_storage_allow_format 不能越过它；未改动任何内容。",
                 "请用 playbooks/decommission.yml 退役旧卷，或手动清除磁盘并删除 /etc/idc_llm/luks 中的记录。卷不能改名。")),
     "IDC-LUKS-031": Entry(
@@ -638,7 +647,8 @@ CATALOGUE: dict[str, Entry] = {
                 "请按 age-keygen 输出的原样填写公钥（age1…）。")),
     "IDC-LUKS-034": Entry(
         en=Text("Volume {volume}: its destruction was begun, its header is gone, and {device} holds {observed}.", "The disk was used for something else since; nothing was touched.",
-                "If that may be lost, take it off the disk by hand (wipefs) and run again; else remove the volume's record in /etc/idc_llm/luks on the host."),
+                "If that may be lost, take it off the disk by hand (wipefs) and run again; else remove the volume's "
+                "record in /etc/idc_llm/luks on the host."),
         zh=Text("卷 {volume}：销毁已开始且头部已不存在，而 {device} 上有 {observed}。", "该磁盘后来被用于其他用途；未改动任何内容。",
                 "如果可以丢弃其内容，请手动清除（wipefs）后重新运行；否则请删除主机 /etc/idc_llm/luks 中该卷的记录。")),
     # ENG: the engine and its service
