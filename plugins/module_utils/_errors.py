@@ -479,7 +479,8 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("{host} 的模型库证书只给出了一半。", "model_store_tls_certificate 和 model_store_tls_key 应同时设置，或都不设置。",
                 "请补上另一项，或去掉这一项。")),
     "IDC-LUKS-001": Entry(
-        en=Text("This host has no device mapper (/dev/mapper/control is missing), wanted for {devices}.", "LUKS volumes cannot be opened without it; nothing was touched.",
+        en=Text("This host has no device mapper (/dev/mapper/control is missing), wanted for {devices}.",
+                "LUKS volumes cannot be opened without it; nothing was touched.",
                 "Load the kernel module dm_mod, or use a host or virtual machine whose kernel has it (a container does not)."),
         zh=Text("本机没有 device mapper（缺少 /dev/mapper/control），而 {devices} 需要它。", "没有它就无法打开 LUKS 卷；未改动任何内容。",
                 "请加载内核模块 dm_mod，或改用内核支持它的主机或虚拟机（容器不支持）。")),
@@ -504,7 +505,8 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("{device} 正在使用：{users}。", "正在使用的磁盘绝不会被格式化，无论 luks_storage_allow_format 怎么写；未改动任何内容。",
                 "请先在主机上停止使用它，或指定另一块磁盘。")),
     "IDC-LUKS-007": Entry(
-        en=Text("Volume {volume}: on {device} is {observed}, and this volume was made as {wanted}.", "It may be another disk, or another one's data; nothing was touched.",
+        en=Text("Volume {volume}: on {device} is {observed}, and this volume was made as {wanted}.",
+                "It may be another disk, or another one's data; nothing was touched.",
                 "Bring the right disk back. To give the volume up, run playbooks/decommission.yml, or remove its record "
                 "in /etc/idc_llm/luks on the host."),
         zh=Text("卷 {volume}：{device} 上是 {observed}，而该卷创建时是 {wanted}。", "这可能是另一块磁盘，或别人的数据；未改动任何内容。",
@@ -515,7 +517,8 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("卷 {volume} 的加密方式是 {observed}，期望 {wanted}。", "加密算法在格式化时确定；未改动任何内容。",
                 "请为该主机改回 luks_storage_cipher，或退役该卷后重新创建。")),
     "IDC-LUKS-009": Entry(
-        en=Text("The recovery passphrase does not open slot {slot} of volume {volume} on {device}.", "Without it nothing is changed: a volume whose passphrase nobody has can be lost.",
+        en=Text("The recovery passphrase does not open slot {slot} of volume {volume} on {device}.",
+                "Without it nothing is changed: a volume whose passphrase nobody has can be lost.",
                 "Correct idc_llm_secrets.luks.recovery. For a new passphrase put the old one in recovery_previous and "
                 "run playbooks/rotate_keys.yml, also to end a rotation that was cut short."),
         zh=Text("恢复口令打不开 {device} 上卷 {volume} 的密钥槽 {slot}。", "没有它就不做任何改动：没人知道口令的卷可能会丢失。",
@@ -526,7 +529,8 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("密钥文件 {path} 会位于未加密的磁盘上。", "拿走磁盘的人也就拿到了密钥；未改动任何内容。",
                 "请在 luks_storage_unlock 中使用 tang 或 tpm2，或加密根文件系统，或用 luks_storage_allow_plain_keyfile: true 明确接受。")),
     "IDC-LUKS-011": Entry(
-        en=Text("Memory of this host may be written to a disk in the clear: {places}.", "The volumes' keys are in memory while they are open; nothing was touched.",
+        en=Text("Memory of this host may be written to a disk in the clear: {places}.",
+                "The volumes' keys are in memory while they are open; nothing was touched.",
                 "Turn it off (swapoff and /etc/fstab, kdump-tools), encrypt it, or accept it with luks_storage_allow_plain_memory: true."),
         zh=Text("本机内存可能以明文写入磁盘：{places}。", "卷打开时其密钥就在内存中；未改动任何内容。",
                 "请将其关闭（swapoff 与 /etc/fstab、kdump-tools）或加密，或用 luks_storage_allow_plain_memory: true 明确接受。")),
@@ -568,7 +572,8 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("卷 {volume}：密钥槽 {slot}（{kind}）无法解锁。", "它未经验证，因此没有移除任何其他密钥槽。",
                 "请查看主机的提示（clevis luks unlock -t {slot} -d {device}），修复后重新运行。")),
     "IDC-LUKS-019": Entry(
-        en=Text("Volume {volume}: {device} has no LUKS header, and it was made as {wanted}.", "Its header is damaged, or it is another disk; nothing was touched.",
+        en=Text("Volume {volume}: {device} has no LUKS header, and it was made as {wanted}.",
+                "Its header is damaged, or it is another disk; nothing was touched.",
                 "Restore the header from its backup (docs/guides/luks.md), or bring the right disk back."),
         zh=Text("卷 {volume}：{device} 上没有 LUKS 头，而它创建时是 {wanted}。", "头部已损坏，或者这是另一块磁盘；未改动任何内容。",
                 "请从备份恢复头部（docs/guides/luks.md），或装回正确的磁盘。")),
@@ -578,7 +583,8 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("本机的根文件系统没有加密。", "其中的内容（引擎密钥、配置、日志）会随磁盘一起外流。",
                 "如有要求，请把系统装在加密磁盘上；这些卷不受影响。")),
     "IDC-LUKS-021": Entry(
-        en=Text("{device} reads {disk} MiB/s, and one core decrypts {cipher} MiB/s ({name}).", "Reading weights with few streams is slower than the disk by that much.",
+        en=Text("{device} reads {disk} MiB/s, and one core decrypts {cipher} MiB/s ({name}).",
+                "Reading weights with few streams is slower than the disk by that much.",
                 "Choose aes-xts-plain64 on a processor with AES instructions, and see that its kernel module for them is loaded."),
         zh=Text("{device} 的读取速度为 {disk} MiB/s，而单核解密速度为 {cipher} MiB/s（{name}）。", "并发较少时，读取权重会因此慢于磁盘。",
                 "请在带 AES 指令的处理器上使用 aes-xts-plain64，并确认相应内核模块已加载。")),
@@ -618,7 +624,8 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("卷 {volume}：lsblk 中没有 {device}（{path}）。", "无法判断它是否正在使用；未改动任何内容。",
                 "请在主机上查看 lsblk，并改用该磁盘在 /dev/disk/by-id 中的另一个名称。")),
     "IDC-LUKS-029": Entry(
-        en=Text("Volume {volume}: the volume group {group} also has other disks: {devices}.", "It is another one's, or the list of disks was changed; nothing was touched.",
+        en=Text("Volume {volume}: the volume group {group} also has other disks: {devices}.",
+                "It is another one's, or the list of disks was changed; nothing was touched.",
                 "Put the list of disks back as it was, or rename that group (vgrename) on the host."),
         zh=Text("卷 {volume}：卷组 {group} 中还有其他磁盘：{devices}。", "它属于别人，或者磁盘列表被改过；未改动任何内容。",
                 "请恢复原来的磁盘列表，或在主机上给该卷组改名（vgrename）。")),
@@ -641,12 +648,14 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("卷 {volume}：以 {mapper} 打开的设备不在 {device} 上。", "那是别人的数据；未改动任何内容。",
                 "如果不需要它，请在主机上将其关闭（cryptsetup close {mapper}），或给该卷换一个名称。")),
     "IDC-LUKS-033": Entry(
-        en=Text("A header cannot be encrypted to luks_storage_backup_recipient: {observed}", "A volume without a backup of its header can be lost; nothing was touched.",
+        en=Text("A header cannot be encrypted to luks_storage_backup_recipient: {observed}",
+                "A volume without a backup of its header can be lost; nothing was touched.",
                 "Write the public key as age-keygen printed it (age1…)."),
         zh=Text("无法用 luks_storage_backup_recipient 加密头部：{observed}", "没有头部备份的卷可能会丢失；未改动任何内容。",
                 "请按 age-keygen 输出的原样填写公钥（age1…）。")),
     "IDC-LUKS-034": Entry(
-        en=Text("Volume {volume}: its destruction was begun, its header is gone, and {device} holds {observed}.", "The disk was used for something else since; nothing was touched.",
+        en=Text("Volume {volume}: its destruction was begun, its header is gone, and {device} holds {observed}.",
+                "The disk was used for something else since; nothing was touched.",
                 "If that may be lost, take it off the disk by hand (wipefs) and run again; else remove the volume's "
                 "record in /etc/idc_llm/luks on the host."),
         zh=Text("卷 {volume}：销毁已开始且头部已不存在，而 {device} 上有 {observed}。", "该磁盘后来被用于其他用途；未改动任何内容。",
