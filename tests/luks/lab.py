@@ -23,6 +23,7 @@ from tests.support.fleet import BIN, INVENTORY, RECAP, ROOT, Run
 
 STATE = ROOT / "inventories/.state/luks"
 STORE, CACHE = "/var/lib/idc_llm/store", "/var/lib/idc_llm/cache"
+PLAY_S, BOOT_S, HEAL_S = 2400, 600, 400     # what a machine that has other work as well needs
 KEYS = "/etc/idc_llm/luks/keys"
 CONVERGE = "molecule/luks/converge.yml"
 # commands come as JSON: no quoting, one connection for many
@@ -99,7 +100,7 @@ class Lab:
             assert len(octets) == 64, dump
             self.words |= {octets, octets.hex().encode(), base64.b64encode(octets)}
 
-    def ask(self, *commands: str, on: str = "node1", timeout: float = 120) -> list[tuple[int, str]]:
+    def ask(self, *commands: str, on: str = "node1", timeout: float = 400) -> list[tuple[int, str]]:
         """(exit status, what it printed) of each command, as root."""
         done = subprocess.run(["ssh", "-F", self.dir / "ssh_config", on, f"sudo python3 -I -c '{ASK}'"], text=True, check=False,
                               capture_output=True, input=json.dumps(commands), timeout=timeout)
@@ -107,7 +108,7 @@ class Lab:
             raise AssertionError(f"{on}: {commands}: {done.stdout}{done.stderr}")
         return [(code, said.strip()) for code, said in json.loads(done.stdout)]
 
-    def said(self, *commands: str, on: str = "node1", timeout: float = 120) -> list[str]:
+    def said(self, *commands: str, on: str = "node1", timeout: float = 400) -> list[str]:
         """What each command printed; each must succeed."""
         answers = self.ask(*commands, on=on, timeout=timeout)
         for command, (code, text) in zip(commands, answers, strict=True):
@@ -143,7 +144,7 @@ class Lab:
                     if then:
                         then()
                     os.killpg(play.pid, signal.SIGKILL)
-                assert time.monotonic() - began < 900, f"{arguments}: see {log}"
+                assert time.monotonic() - began < PLAY_S, f"{arguments}: see {log}"
                 time.sleep(0.2)
         finally:
             if play.poll() is None:
@@ -173,7 +174,7 @@ class Lab:
         began = time.monotonic()
         subprocess.run(["ssh", "-F", self.dir / "ssh_config", "-O", "exit", "node1"], check=False, capture_output=True)
         while self.boot_id() in ("", before):
-            assert time.monotonic() - began < 300, (self.node.folder / "console.log").read_text()[-3000:]
+            assert time.monotonic() - began < BOOT_S, (self.node.folder / "console.log").read_text()[-3000:]
             time.sleep(1)
         say(f"node1 is back after {time.monotonic() - began:.0f} s")
 

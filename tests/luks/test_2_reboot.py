@@ -9,7 +9,7 @@ import jinja2
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils import _engine
 
-from tests.luks.lab import CACHE, CONTAINERS, CONVERGE, STORE, mounted, say
+from tests.luks.lab import CACHE, CONTAINERS, CONVERGE, HEAL_S, STORE, mounted, say
 from tests.luks.test_1_made import newest, opened
 from tests.support.box import ROOT
 from tests.support.waiting import wait_for
@@ -46,7 +46,7 @@ def _served(lab):
              for path, (text, group, mode) in files.items()]
     lab.said("id vllm || useradd --system --no-create-home vllm", *write, f"mkdir -p $(dirname {SPEC.link})",
              f"ln -sfn {SPEC.release_dir} {SPEC.link}", "systemctl daemon-reload",
-             *(f"systemctl enable --now {unit}" for unit in UNITS), timeout=240)
+             *(f"systemctl enable --now {unit}" for unit in UNITS))
 
 
 def active(lab) -> bool:
@@ -59,8 +59,8 @@ def intact(lab) -> bool:
 
 def test_after_a_reboot_all_is_open_and_serves_without_a_word_from_anybody(lab):
     lab.rebooted()
-    assert wait_for(lambda: mounted(lab, STORE, CACHE), 180), lab.ask("journalctl -b --no-pager | tail -60")
-    assert intact(lab) and wait_for(lambda: active(lab), 60), lab.ask("systemctl list-jobs")
+    assert wait_for(lambda: mounted(lab, STORE, CACHE), HEAL_S), lab.ask("journalctl -b --no-pager | tail -60")
+    assert intact(lab) and wait_for(lambda: active(lab), HEAL_S), lab.ask("systemctl list-jobs")
     assert lab.said("systemctl is-system-running --wait; systemctl --failed --no-legend --plain") == ["running"]
     lab.show("after the first reboot")
 
@@ -75,7 +75,7 @@ def locked(lab):
 
 
 def test_without_its_tang_server_it_boots_and_says_what_is_missing(lab, locked):
-    wait_for(lambda: "idc-llm-luks-locked" in lab.ask("systemctl --failed --no-legend --plain")[0][1], 180)
+    wait_for(lambda: "idc-llm-luks-locked" in lab.ask("systemctl --failed --no-legend --plain")[0][1], HEAL_S)
     failed, said, there = lab.said("systemctl --failed --no-legend --plain", "journalctl -b --no-pager -u 'idc-llm-luks*'",
                                    f"findmnt {STORE} {CACHE} || true")
     print(failed, said, sep="\n")
@@ -127,8 +127,8 @@ def test_the_header_comes_back_from_its_backup(lab, locked):
 
 def test_it_heals_when_the_tang_server_is_back(lab, locked):
     lab.tang.ask("cont")
-    assert wait_for(lambda: mounted(lab, STORE, CACHE), 180), lab.ask("journalctl -b --no-pager -u 'idc-llm-luks*' | tail -60")
+    assert wait_for(lambda: mounted(lab, STORE, CACHE), HEAL_S), lab.ask("journalctl -b --no-pager -u 'idc-llm-luks*' | tail -60")
     say("healed")
-    assert intact(lab) and wait_for(lambda: active(lab), 60), lab.ask("systemctl list-jobs", "systemctl status 'idc-*'")
+    assert intact(lab) and wait_for(lambda: active(lab), HEAL_S), lab.ask("systemctl list-jobs", "systemctl status 'idc-*'")
     assert lab.said("systemctl --failed --no-legend --plain") == [""]
     assert lab.run("tests/luks/fetch.yml").rc == 0

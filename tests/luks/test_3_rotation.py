@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from tests.luks.lab import CACHE, CONTAINERS, CONVERGE, STORE, mounted
+from tests.luks.lab import CACHE, CONTAINERS, CONVERGE, HEAL_S, STORE, mounted
 from tests.luks.test_1_made import newest
 from tests.luks.test_2_reboot import intact
 from tests.support.waiting import wait_for
@@ -46,7 +46,7 @@ def test_killed_half_way_the_volumes_still_open(lab, rotation):
     old, new = rotation["luks_storage_recovery_previous"], rotation["luks_storage_recovery_passphrase"]
     run = lab.run(ROTATE, "--limit", "node1", until="Remove the old passphrase", idc_llm_confirm=WORDS, **rotation)
     assert run.rc < 0, run.output[-3000:]
-    wait_for(lambda: not lab.ask("pgrep cryptsetup")[0][1], 60)
+    wait_for(lambda: not lab.ask("pgrep cryptsetup")[0][1], HEAL_S)
     assert {"models/1"} <= opens(lab, new) and {"cache/0"} <= opens(lab, old)
 
 
@@ -62,11 +62,11 @@ def test_run_again_and_cut_from_power_it_comes_back_by_its_tpm(lab, rotation):
     lab.node.ask("cont")
     try:
         lab.up()
-        assert wait_for(lambda: mounted(lab, STORE), 180), lab.ask("journalctl -b --no-pager -u 'idc-llm-luks*' | tail -60")
+        assert wait_for(lambda: mounted(lab, STORE), HEAL_S), lab.ask("journalctl -b --no-pager -u 'idc-llm-luks*' | tail -60")
         assert "models opened by tpm2" in lab.said("journalctl -b --no-pager -u idc-llm-luks@models")[0]
     finally:
         lab.tang.ask("cont")
-    assert wait_for(lambda: mounted(lab, STORE, CACHE), 180), lab.ask("journalctl -b --no-pager -u 'idc-llm-luks*' | tail -60")
+    assert wait_for(lambda: mounted(lab, STORE, CACHE), HEAL_S), lab.ask("journalctl -b --no-pager -u 'idc-llm-luks*' | tail -60")
     assert intact(lab)
 
 
