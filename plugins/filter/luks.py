@@ -41,7 +41,7 @@ def luks_plan(given: Mapping[str, Any], seen: Mapping[str, Any], fresh: bool = F
     wanted, errors = _luks_wanted.parse_wanted(given)
     if errors:
         return {"errors": [error.render(lang) for error in errors], "warnings": [], "actions": [], "volumes": []}
-    found = _seen(seen)
+    found = _seen(seen, given.get("notes", ()))
     errors, warnings = _luks.host_errors(wanted, found), _luks.host_warnings(found)
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
@@ -117,8 +117,8 @@ def _row(volume: _luks_wanted.Volume, folder: str) -> dict[str, Any]:
             "keyfile": f"{folder}/{volume.name}.key"}
 
 
-def _seen(seen: Mapping[str, Any]) -> _luks_seen.Seen:
-    """What luks_info printed, read."""
+def _seen(seen: Mapping[str, Any], notes: Sequence[Mapping[str, Any]] = ()) -> _luks_seen.Seen:
+    """What luks_info printed, read. notes: of the headers' backups on the controller."""
     groups = _luks_seen.parse_groups(seen["pvs"])
     disks = {}
     for name, path in seen["paths"].items():
@@ -130,7 +130,8 @@ def _seen(seen: Mapping[str, Any]) -> _luks_seen.Seen:
     return _luks_seen.Seen(disks, _luks_seen.parse_lsblk(seen["lsblk"]), headers, seen["records"], tuple(seen["full"]),
                            _luks_seen.parse_swaps(seen["swaps"]), seen["crash"], seen["tpm"], groups,
                            {name: tuple(paths) for name, paths in seen["recorded"].items()},
-                           {name: tuple(slots) for name, slots in seen["keyfiles"].items()})
+                           {name: tuple(slots) for name, slots in seen["keyfiles"].items()},
+                           {_luks_seen.noted(note): str(note["uuid"]) for note in notes if note.get("file")})
 
 
 class FilterModule:

@@ -660,6 +660,21 @@ CATALOGUE: dict[str, Entry] = {
                 "record in /etc/idc_llm/luks on the host."),
         zh=Text("卷 {volume}：销毁已开始且头部已不存在，而 {device} 上有 {observed}。", "该磁盘后来被用于其他用途；未改动任何内容。",
                 "如果可以丢弃其内容，请手动清除（wipefs）后重新运行；否则请删除主机 /etc/idc_llm/luks 中该卷的记录。")),
+    "IDC-LUKS-035": Entry(
+        en=Text("Volume {volume}: the controller keeps the backup of header {wanted}, and {device} has {observed}.",
+                "The host has no record of the volume, as after a new installation; its data may still be on the disk, and nothing was touched.",
+                "Restore the header from its backup (docs/guides/luks.md), or bring the right disk back. If the volume is given up, move its "
+                "note NAME.json and its backups out of luks/HOST in the state folder on the controller."),
+        zh=Text("卷 {volume}：控制机保存着头部 {wanted} 的备份，而 {device} 上是 {observed}。",
+                "主机上没有该卷的记录（例如重装系统之后）；数据可能仍在磁盘上，未改动任何内容。",
+                "请从备份恢复头部（docs/guides/luks.md），或装回正确的磁盘。若要放弃该卷，请把控制机状态目录 luks/主机名 中它的 NAME.json 和备份移走。")),
+    "IDC-LUKS-036": Entry(
+        en=Text("Volume {volume} was made to be mounted at {wanted}, and the inventory says {observed}.",
+                "It would be mounted at both, and stay so after it is given up; nothing was touched.",
+                "Set mount back. To move it, stop what uses it, unmount it, take its line out of /etc/fstab, run chattr -i on the old folder and "
+                "change mount in /etc/idc_llm/luks/{volume}.json on the host."),
+        zh=Text("卷 {volume} 创建时挂载于 {wanted}，而清单中是 {observed}。", "否则它会同时挂载在两处，退役后也是如此；未改动任何内容。",
+                "请改回 mount。若要移动：停止使用者，卸载，删除 /etc/fstab 中的行，对旧目录执行 chattr -i，并修改主机上 /etc/idc_llm/luks/{volume}.json 中的 mount。")),
     # ENG: the engine and its service
     "IDC-ENG-001": Entry(
         en=Text(

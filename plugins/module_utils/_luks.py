@@ -51,6 +51,9 @@ def plan_volume(volume: Volume, wanted: Wanted, seen: Seen, fresh: bool = False)
     ours = header is not None and not torn and (header.uuid == record.get("uuid") if made else header.label == volume.label)
     if made:
         errors += _recorded(volume, record, header)
+    elif record.get("state") != MAKING and volume.name in seen.notes and (header is None or header.uuid != seen.notes[volume.name]):
+        errors.append(IdcError("IDC-LUKS-035", volume=volume.name, device=volume.container, observed=header.uuid if header else "no LUKS header",
+                               wanted=seen.notes[volume.name]))
     elif not ours:
         errors += _free(volume, wanted, seen, record, torn)
         if header and not torn and len(volume.devices) > 1 and not set(volume.devices) <= set(wanted.allow_format):
@@ -141,7 +144,9 @@ def _owner(volume: Volume, disk: Disk, seen: Seen) -> str:
 
 def _recorded(volume: Volume, record: Mapping[str, Any], header: Optional[Header]) -> list[IdcError]:
     """A volume that was made once must be there as it was made, on the same disks."""
-    devices, uuid = list(record.get("devices", ())), str(record.get("uuid", ""))
+    devices, uuid, mount = list(record.get("devices", ())), str(record.get("uuid", "")), record.get("mount", volume.mount)
+    if mount != volume.mount:
+        return [IdcError("IDC-LUKS-036", volume=volume.name, observed=volume.mount, wanted=mount)]
     if devices != list(volume.devices):
         return [IdcError("IDC-LUKS-007", volume=volume.name, device=", ".join(volume.devices), observed="the inventory's list",
                          wanted=", ".join(devices))]
@@ -235,9 +240,10 @@ def actions(plan: VolumePlan) -> list[str]:
         lines.append(f"open it as {volume.label}")
     if plan.filesystem:
         lines.append(f"make {volume.filesystem}")
+    lines += [f"remove token {number}, which has no slot" for number in plan.keys.orphans]
     lines += [f"bind slot {one.slot} to {one.kind}" for one in plan.keys.add]
     lines += [f"remove slot {slot}" for slot in plan.keys.remove]
-    lines += [f"remove token {number}, which has no slot" for number in plan.keys.tokens]
+    lines += [f"remove token {number} of a removed slot" for number in plan.keys.tokens]
     if plan.mount:
         lines.append(f"mount it at {volume.mount}")
     return [f"{volume.name}: {line}" for line in lines]

@@ -46,9 +46,11 @@ class Bind:
 
 @dataclass(frozen=True)
 class KeyPlan:
-    """What to do with a header's slots, in this order: add, prove (kept ones too), remove; ``stay``: what is bound then.
+    """What to do with a header's slots, in this order: orphans (tokens without a slot: clevis would remove them by itself and give their
+    numbers to new ones), add, prove (kept ones too), remove, tokens (of removed slots); ``stay``: what is bound then.
     ``strange``: slots that nobody owns."""
 
+    orphans: tuple[int, ...] = ()
     add: tuple[Bind, ...] = ()
     prove: tuple[Bind, ...] = ()
     remove: tuple[int, ...] = ()
@@ -80,9 +82,11 @@ def plan_keys(header: Optional[Header], wanted: Wanted, fresh: bool = False, key
     if fresh:
         remove |= strange
     stay = (*(Bind(one.kind, one.slot) for one in kept), *add)
-    stale = tuple(token.number for token in tokens if _ours(token) and not set(token.slots) & (taken - remove))
+    orphans = tuple(token.number for token in tokens if _ours(token) and not set(token.slots) & taken)
+    stale = tuple(token.number for token in tokens
+                  if _ours(token) and token.number not in orphans and not set(token.slots) & (taken - remove))
     told = () if fresh else tuple(sorted(strange))
-    return KeyPlan(tuple(add), stay if remove else tuple(add), tuple(sorted(remove)), stale, told, stay)
+    return KeyPlan(orphans, tuple(add), stay if remove else tuple(add), tuple(sorted(remove)), stale, told, stay)
 
 
 def recovery_steps(volume: str, device: str, slots: Sequence[int], new: Sequence[int], old: Sequence[int]) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ class Seen:
     """One host. ``disks``: by by-id name; ``headers``, ``records``: by volume; ``full``: folders to mount at that hold files.
 
     ``groups``: physical volume → its volume group, ``recorded``: volume with a record → its disks, both by paths without links;
-    ``keyfiles``: by volume, the slots that its key file opens.
+    ``keyfiles``: by volume, the slots that its key file opens; ``notes``: by volume, the UUID of the header whose backup the controller has.
     """
 
     disks: Mapping[str, Disk] = field(default_factory=dict)
@@ -91,6 +91,7 @@ class Seen:
     groups: Mapping[str, str] = field(default_factory=dict)
     recorded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keyfiles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def walk(self) -> Iterator[Node]:
         """Every node, those that stand on several disks more than once."""
@@ -176,6 +177,11 @@ def parse_header(text: str, metadata: str) -> Header:
     return Header(said.get("UUID", ""), "" if label == "(no label)" else label, int(said.get("Epoch") or 0),
                   str(segment.get("encryption", "")), max(sizes, default=0), int(segment.get("offset") or 0),
                   tuple(sorted(map(int, data["keyslots"]))), tokens)
+
+
+def noted(note: Mapping[str, Any]) -> str:
+    """The volume that a note is about: NAME.UUID.EPOCH.header.age is the file's name."""
+    return str(note["file"]).split(".", 1)[0]
 
 
 def parse_swaps(text: str) -> tuple[str, ...]:

@@ -101,6 +101,9 @@ def parse_wanted(given: Mapping[str, Any]) -> tuple[Wanted, list[IdcError]]:
     keyfile = str(given["keyfile"])
     if "keyfile" in unlock and not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", keyfile):
         wrong("keyfile", keyfile, "the path of a folder on the host, as /etc/idc_llm/luks/keys")
+    hidden = [*(volume.mount for volume in volumes), "/run", "/tmp", "/dev"]
+    if "keyfile" in unlock and any(f"{keyfile}/".startswith(f"{one}/") for one in hidden):
+        wrong("keyfile", keyfile, "a folder that is there before any volume is open, and after each boot")
     if volumes:
         if given["recovery"] < MIN_PASSPHRASE:
             wrong("recovery_passphrase", f"{given['recovery']} characters long",
@@ -134,6 +137,8 @@ def _volumes(raw: Any, wrong: Any) -> tuple[Volume, ...]:
         if any(f"{volume.mount}/".startswith(f"{early}/") or early.startswith(f"{volume.mount}/") for early in EARLY):
             wrong(f"{place}.mount", repr(volume.mount),
                   f"a folder that the system can do without until it is open: not {', '.join(EARLY)}, below them or around them")
+        if not isinstance(entry.get("discard", False), bool):  # "false" would be true
+            wrong(f"{place}.discard", repr(entry["discard"]), "true | false, without quotes")
         if volume.filesystem not in ("xfs", "ext4"):
             wrong(f"{place}.filesystem", volume.filesystem, "xfs | ext4")
         made.append(volume)

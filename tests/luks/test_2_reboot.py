@@ -1,6 +1,7 @@
 """Reboots: with the Tang server there, and without it; what happens to disks meanwhile."""
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import jinja2
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils import _engine
 
-from tests.luks.lab import CACHE, CONTAINERS, CONVERGE, HEAL_S, STORE, mounted, say
+from tests.luks.lab import CACHE, CONTAINERS, CONVERGE, HEAL_S, STATE, STORE, mounted, say
 from tests.luks.test_1_made import newest, opened
 from tests.support.box import ROOT
 from tests.support.waiting import wait_for
@@ -118,10 +119,10 @@ def test_a_destroyed_header_and_a_swapped_disk_are_told_apart_and_refused(lab, l
 
 def test_the_header_comes_back_from_its_backup(lab, locked):
     """As docs/guides/luks.md says."""
+    container = json.loads((STATE / "luks/node1/cache.json").read_text())["container"]
     subprocess.run(["ssh", "-F", lab.dir / "ssh_config", "node1", "sudo install -m 0600 /dev/stdin /run/cache.header"], check=True,
                    input=opened(lab, newest("cache")))
-    lab.said("cryptsetup luksHeaderRestore --batch-mode --header-backup-file /run/cache.header /dev/idc_cache/data",
-             "rm /run/cache.header")
+    lab.said(f"cryptsetup luksHeaderRestore --batch-mode --header-backup-file /run/cache.header {container}", "rm /run/cache.header")
     assert "idc_cache" in lab.said("cryptsetup luksDump /dev/idc_cache/data")[0]
 
 

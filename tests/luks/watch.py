@@ -1,5 +1,9 @@
 #!/usr/bin/python3
-"""Notes the command line and the environment of each program that is executed, as the kernel tells it: `ps`, without its gaps."""
+"""Notes the command line and the environment of programs that are executed, as the kernel tells it.
+
+Closer than `ps` now and then, but no proof: a program that has ended before it is looked at is missed.
+"""
+import errno
 import os
 import socket
 import struct
@@ -11,7 +15,12 @@ with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, CONNECTOR) as kernel, o
     kernel.send(struct.pack("=IHHIIIIIIHHI", 40, 3, 0, 0, os.getpid(), PROC, 1, 0, 0, 4, 0, LISTEN))
     seen = set()
     while True:
-        said = kernel.recv(4096)
+        try:
+            said = kernel.recv(4096)
+        except OSError as error:  # more was executed than the buffer holds
+            if error.errno != errno.ENOBUFS:
+                raise
+            continue
         if struct.unpack_from("=I", said, 36)[0] != EXEC:
             continue
         pid = struct.unpack_from("=I", said, 52)[0]

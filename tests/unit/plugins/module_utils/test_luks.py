@@ -319,3 +319,39 @@ def test_a_mount_has_the_name_that_systemd_gives_it(mount: str, unit: str) -> No
 
 def test_where_there_are_no_volumes_nothing_else_is_asked_for() -> None:
     assert _luks_wanted.parse_wanted(given(volumes=[], recovery=0, recipient="", unlock=["tang"]))[1] == []
+
+
+NOTED = {"models": HEADER.uuid}
+
+
+@pytest.mark.parametrize("host", [
+    seen(found=Disk("/dev/vdb", ("gpt",)), notes=NOTED),
+    seen(notes=NOTED),
+    ready(records={}, headers={"models": replace(HEADER, uuid="of-another")}, notes=NOTED),
+])
+def test_what_the_controller_has_a_header_of_is_not_formatted_though_host_and_disk_forgot_it(host: Seen) -> None:
+    assert refused(host, allow_format=[A]) == ["IDC-LUKS-035"]
+
+
+def test_a_host_that_was_installed_anew_takes_its_volume_on() -> None:
+    plan = planned(ready(records={}, notes=NOTED))
+    assert not plan.format and plan.uuid == HEADER.uuid
+
+
+def test_a_killed_first_run_goes_on_though_an_older_note_is_there() -> None:
+    assert planned(seen(records={"models": {**RECORD, "state": "making", "uuid": ""}}, notes={"models": "older"})).format
+
+
+def test_a_volume_stays_where_it_is_mounted() -> None:
+    assert refused(ready(records={"models": {**RECORD, "mount": "/srv/elsewhere"}})) == ["IDC-LUKS-036"]
+
+
+@pytest.mark.parametrize("folder", [STORE, f"{STORE}/keys", "/run/keys", "/tmp/keys"])
+def test_a_key_file_that_is_away_when_it_is_needed_is_refused(folder: str) -> None:
+    errors = _luks_wanted.parse_wanted(given(unlock=["keyfile"], keyfile=folder))[1]
+    assert [str(error.details["name"]) for error in errors] == ["luks_storage_keyfile"]
+
+
+def test_a_word_is_no_truth_value() -> None:
+    errors = _luks_wanted.parse_wanted(given(volumes=[{**GIVEN["volumes"][0], "discard": "false"}]))[1]
+    assert [error.details["name"] for error in errors] == ["luks_storage_volumes[0].discard"]

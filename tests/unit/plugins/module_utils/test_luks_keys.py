@@ -97,7 +97,14 @@ def test_a_rotation_that_was_killed_ends_with_one_binding() -> None:
 
 def test_tokens_without_a_slot_go() -> None:
     header = replace(HEADER, slots=(0, 2), tokens=(HEADER.tokens[0], replace(HEADER.tokens[1], slots=())))
-    assert work(header, wanted("tang")) == _luks_keys.KeyPlan(tokens=(1,))
+    assert work(header, wanted("tang")) == _luks_keys.KeyPlan(orphans=(1,))
+
+
+def test_a_rotation_cut_between_slot_and_token_does_not_lose_the_next_binding() -> None:
+    """Token 0 has lost its slot: what is bound next gets its number, so that it goes before that, and never after."""
+    header = replace(HEADER, slots=(0, 3), tokens=(replace(HEADER.tokens[0], slots=()), replace(HEADER.tokens[0], number=1, slots=(3,))))
+    plan = _luks_keys.plan_keys(header, wanted("tang"), fresh=True)
+    assert (plan.orphans, [one.slot for one in plan.add], plan.remove, plan.tokens) == ((0,), [2], (3,), (1,))
 
 
 def test_a_tpm2_binding_is_compared_by_its_registers() -> None:
