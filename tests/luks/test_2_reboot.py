@@ -133,3 +133,17 @@ def test_it_heals_when_the_tang_server_is_back(lab, locked):
     assert intact(lab) and wait_for(lambda: active(lab), HEAL_S), lab.ask("systemctl list-jobs", "systemctl status 'idc-*'")
     assert lab.said("systemctl --failed --no-legend --plain") == [""]
     assert lab.run("tests/luks/fetch.yml").rc == 0
+
+
+def test_with_the_tang_server_away_the_play_opens_it_by_the_recovery_passphrase(lab):
+    """The way out that an operator has. Nobody's mount becomes read-only on the way."""
+    lab.said("systemctl stop idc-llm-luks@cache.service")
+    assert lab.ask("test -e /dev/mapper/idc_cache")[0][0] != 0 and not mounted(lab, CACHE)
+    lab.tang.ask("stop")
+    try:
+        run = lab.run(CONVERGE, "--limit", "node1")
+    finally:
+        lab.tang.ask("cont")
+    assert run.rc == 0, run.output[-4000:]
+    assert mounted(lab, CACHE) and intact(lab)
+    lab.said(f"touch {CACHE}/new", f"rm {CACHE}/new", f"lsattr -d {CACHE} | grep -v '^[^ ]*i'")
