@@ -131,6 +131,7 @@ class Lab:
         began = time.monotonic()
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PYTHONUNBUFFERED": "1",
                        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true",     # else a task is named with its first result
+                       "ANSIBLE_TIMEOUT": "60",                     # sudo asks late under QEMU's translation
                        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
                        "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(STATE / "facts")}
         words = [BIN / "ansible-playbook", "-i", INVENTORY, "--diff", "-v", *arguments, "-e", f"@{extra}"]
