@@ -87,6 +87,7 @@ class Seen:
     acs: Tuple[str, ...]
     fingerprints: Mapping[str, Tuple[str, ...]]
     archives: Tuple[Mapping[str, Any], ...]
+    cdi: str
 
     @property
     def gpus(self) -> Tuple[Card, ...]:
@@ -161,6 +162,7 @@ def parse_seen(raw: Mapping[str, Any], host: str = "") -> Seen:
         acs=tuple(raw["acs"]),
         fingerprints={name: tuple(found) for name, found in raw["fingerprints"].items()},
         archives=tuple(raw["archives"]),
+        cdi=raw["cdi"],
     )
 
 

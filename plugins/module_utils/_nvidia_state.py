@@ -4,6 +4,7 @@
 """What is wrong with the driver of a host as it runs, and whether a reboot is what it takes. Pure; private to this collection."""
 from __future__ import annotations
 
+import re
 from typing import Any, List, Mapping, Optional
 
 from ansible_collections.idc.llm.plugins.module_utils import _nvidia_table as table
@@ -108,3 +109,44 @@ def engine_errors(said: Mapping[str, Any], seen: Seen) -> List[IdcError]:
     if said.get("cudnn") and int(said["cudnn"]) < table.MINIMUM_CUDNN:
         low("cuDNN", said["cudnn"], str(table.MINIMUM_CUDNN))
     return found
+
+
+def settings_errors(given: Mapping[str, Any]) -> List[IdcError]:
+    """What is wrong with the wanted settings, before any card is asked."""
+    errors: List[IdcError] = []
+
+    def wrong(name: str, observed: Any, wanted: str) -> None:
+        errors.append(IdcError("IDC-INV-007", name=f"nvidia_stack_{name}", observed=repr(observed), wanted=wanted))
+
+    power = str(given["power_limit"] or "")
+    if power and not re.fullmatch(r"[1-9]\d{1,4}|(?:[1-9]\d?|100)%", power):
+        wrong("power_limit", given["power_limit"], "watts (400), percent of the card's own limit ('80%'), or nothing")
+    clocks = given["clocks"]
+    whole = all(isinstance(megahertz, int) and megahertz > 0 for megahertz in clocks.values())
+    if clocks and not (whole and set(clocks) == {"graphics", "memory"}):
+        wrong("clocks_mhz", clocks, "{graphics: MHz, memory: MHz}, a pair of nvidia-smi -q -d SUPPORTED_CLOCKS")
+    seen = set()
+    for row in given["mig"]:
+        name = str(row.get("gpu", ""))
+        if not re.fullmatch(r"all|\d+|GPU-[0-9a-f-]+", name):
+            wrong("mig", row, "gpu: all, an index or a UUID")
+        elif name in seen:
+            wrong("mig", row, f"one entry for {name}")
+        seen.add(name)
+        bad = [word for word in row.get("profiles", ()) if not re.fullmatch(r"\d+g\.\d+gb(?:\+\w+(?:\.\w+)?)?", str(word))]
+        if bad:
+            wrong("mig", bad, "profiles as nvidia-smi mig -lgip names them: 3g.40gb")
+    pages = given["hugepages"]
+    if not str(pages).isdigit():
+        wrong("hugepages", pages, "a number of pages, 0 to leave them")
+    if given["rdma"] not in ("dmabuf", "peermem", "none"):
+        wrong("rdma", given["rdma"], "dmabuf | peermem | none")
+    return errors
+
+
+def settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What _agent_gpu_settings.py reads; empty where the site wants nothing of the cards."""
+    clocks, mig = given["clocks"], {str(row["gpu"]): list(row.get("profiles", ())) for row in given["mig"]}
+    if not (given["power_limit"] or clocks or mig or given["allow_acs"]):
+        return {}
+    return {"power_limit": str(given["power_limit"] or ""), "clocks": dict(clocks), "mig": mig, "acs_off": bool(given["allow_acs"])}

@@ -97,6 +97,7 @@ MOK_KEYS = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")  # whic
 SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 RUNFILES = ("/usr/bin/nvidia-installer", "/usr/bin/nvidia-uninstall")
 DEBS = ("debian", "ubuntu")
+CDI = "/etc/cdi/nvidia.yaml"
 VERSIONLOCK = "/etc/dnf/plugins/versionlock.list"
 OURS = re.compile(r"nvidia|cuda|nvlsm|libnv|datacenter-gpu|dkms|linux-headers|kernel-devel")
 Run = Callable[[Sequence[str]], Tuple[int, str]]
@@ -155,6 +156,12 @@ def library(folders: Sequence[str]) -> str:
         if found:
             return found.group(1)
     return ""
+
+
+def specification(text: str) -> str:
+    """The driver that the containers' device specification was made for, by the libraries that it names."""
+    found = re.search(r"libcuda\.so\.(\d+\.[\d.]+\d)", text)
+    return found.group(1) if found else ""
 
 
 def system(text: str) -> Dict[str, str]:
@@ -241,6 +248,7 @@ def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
         "virtual": run(["systemd-detect-virt", "--vm"])[1].strip() or "none",
         "iommu": iommu_state(sysfs, [card for card in read_pci(sysfs) if card.vendor == "nvidia"]) or "",
         "acs": redirecting(sysfs),
+        "cdi": specification(read(CDI, 1 << 20)),
         "fingerprints": {path: fingerprints(binary(path, 1 << 20)) for path in given["keyrings"]},
         "archives": _seen.parse_archives([read(path, 1 << 16) for path in ["/etc/apt/sources.list", *lists]]),
     }
