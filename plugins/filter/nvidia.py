@@ -70,9 +70,9 @@ def nvidia_engine_errors(said: Mapping[str, Any], seen: Mapping[str, Any], host:
     return [error.render(lang) for error in _nvidia_state.engine_errors(said, parse_seen(seen, host))]
 
 
-def nvidia_replicas(plan: Mapping[str, Any], host: str) -> dict[str, Any]:
-    """Of a host that is to be drained: its ``engines``, and the plan's rows of the ``heads`` of their replicas."""
-    own = [row for row in plan["engines"] if row["host"] == host]
+def nvidia_replicas(plan: Mapping[str, Any], hosts: Sequence[str]) -> dict[str, Any]:
+    """Of hosts that are to be drained: their ``engines``, and the plan's rows of the ``heads`` of their replicas."""
+    own = [row for row in plan["engines"] if row["host"] in hosts]
     keys = {(row["deployment"], row["slot"], row["replica"]) for row in own}
     heads = [row for row in plan["engines"] if row["head"] and (row["deployment"], row["slot"], row["replica"]) in keys]
     return {"engines": [row["name"] for row in own], "heads": heads}

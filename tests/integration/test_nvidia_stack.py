@@ -86,7 +86,7 @@ def host(suite: str, folder: Path) -> Host:
     name = NAME.format(suite)
     docker("rm", "-f", name, check=False)  # what a run that was killed left
     docker("run", "-d", "--name", name, *SYSTEMD, image(suite))
-    box = Box(name)
+    box = Box(name, 900)
     box.sh("until systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; do sleep 0.3; done")  # it clears /tmp
     box.sh("apt-get update -q && apt-get install -q -y --no-install-recommends kmod && rm -rf /etc/apt/sources.list* "
            "/var/lib/apt/lists/* && mkdir /etc/apt/sources.list.d")

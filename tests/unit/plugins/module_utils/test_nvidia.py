@@ -207,5 +207,8 @@ def test_replicas_of_a_host_and_their_heads():
     rows = [{"name": "a-blue-0", "host": "one", "deployment": "a", "slot": "blue", "replica": 0, "head": True},
             {"name": "a-blue-0-rank1", "host": "two", "deployment": "a", "slot": "blue", "replica": 0, "head": False},
             {"name": "b-blue-0", "host": "one", "deployment": "b", "slot": "blue", "replica": 0, "head": True}]
-    mine = nvidia_replicas({"engines": rows}, "two")
+    mine = nvidia_replicas({"engines": rows}, ["two"])
     assert mine["engines"] == ["a-blue-0-rank1"] and [row["name"] for row in mine["heads"]] == ["a-blue-0"]
+    both = nvidia_replicas({"engines": rows}, ["one", "two"])
+    assert [row["name"] for row in both["heads"]] == ["a-blue-0", "b-blue-0"] and len(both["engines"]) == 3
+    assert nvidia_replicas({"engines": rows}, []) == {"engines": [], "heads": []}
