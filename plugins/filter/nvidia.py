@@ -46,9 +46,10 @@ def _host(given: Mapping[str, Any], found: Seen) -> dict[str, Any]:
     loads = ["ib_umad"] if found.fabric and found.hidden_switches else []
     loads += ["nvidia-peermem"] if given["rdma"] == "peermem" else []
     ready = bool(found.loaded) and same(found.loaded, found.built or found.loaded)
-    return {"settings": _nvidia_state.settings(given), "load": loads, "ready": ready, "engines": list(found.engines),
-            "describe": ready and not (found.cdi and same(found.cdi, found.loaded)), "kernel": found.kernel,
-            "elsewhere": found.kernel != found.running, "built": found.built}
+    loadable = bool(found.built) and not (found.loaded or found.nouveau) and found.kernel == found.running
+    return {"settings": _nvidia_state.settings(given), "load": loads, "ready": ready, "loadable": loadable,
+            "engines": list(found.engines), "describe": ready and not (found.cdi and same(found.cdi, found.loaded)),
+            "kernel": found.kernel, "elsewhere": found.kernel != found.running, "built": found.built}
 
 
 def _listed(reasons: Sequence[Said], lang: str) -> str:

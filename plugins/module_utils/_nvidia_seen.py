@@ -189,7 +189,7 @@ def parse_rpm(listed: str, locked: str) -> List[Dict[str, Any]]:
     for line in listed.splitlines():
         name, _tab, version = line.partition("\t")
         if version:
-            rows.append({"name": name, "version": version, "held": any(lock.startswith(f"{name}-") for lock in lines)})
+            rows.append({"name": name, "version": version, "held": any(re.match(re.escape(name) + r"-\d", lock) for lock in lines)})
     return rows
 
 

@@ -24,8 +24,9 @@ def test_dpkgs_rows():
 
 def test_rpms_rows():
     lock = "# by hand\nnvidia-driver-cuda-3:580.178.04-1.el9.*\n"
-    rows = parse_rpm("nvidia-driver-cuda\t3:580.178.04-1.el9\nkmod-nvidia-open-dkms\t3:580.178.04-1.el9\n", lock)
-    assert [row["held"] for row in rows] == [True, False] and rows[0]["version"] == "3:580.178.04-1.el9"
+    names = ("nvidia-driver-cuda", "kmod-nvidia-open-dkms", "nvidia-driver")
+    rows = parse_rpm("".join(f"{name}\t3:580.178.04-1.el9\n" for name in names), lock)
+    assert [row["held"] for row in rows] == [True, False, False] and rows[0]["version"] == "3:580.178.04-1.el9"
 
 
 def test_candidates():

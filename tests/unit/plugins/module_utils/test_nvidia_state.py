@@ -70,6 +70,14 @@ def test_why_a_host_has_to_boot(change, reasons):
     assert [reason.en for reason in reboot_reasons(parse_seen(installed(**change)))] == reasons
 
 
+@pytest.mark.parametrize(("change", "loadable"), [
+    ({"loaded": ""}, True), ({"loaded": "", "nouveau": True}, False), ({}, False), ({"loaded": "", "built": ""}, False),
+    ({"loaded": "", "kernel": "6.8.0-99-generic"}, False),
+])
+def test_what_needs_no_boot_is_loaded_at_once(change, loadable):
+    assert nvidia_plan(given(), installed(**change))["loadable"] is loadable
+
+
 @pytest.mark.parametrize(("change", "code"), [
     ({"built": ""}, "IDC-GPU-022"), ({"smi": [255, "Unable to determine the device handle\n"]}, "IDC-GPU-023"),
     ({"proc": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.178.04"}, "IDC-GPU-015"), ({"fabric_active": False},
