@@ -34,6 +34,7 @@ def tasks(made: Stack, wanted: Wanted, seen: Seen) -> Dict[str, Any]:
         "preferences": preferences(made, wanted, seen),
         "blacklist": blacklist(made),
         "hold": [name for name in held(made, seen) if not seen.packages[name].held],
+        "torn": [name for name, package in seen.packages.items() if not package.whole],
         "moving": [change.part.name for change in made.changes if change.found and seen.packages[change.part.name].held],
         "services": [unit for unit, word in SERVICES if not word or any(word in part.name for part in made.parts)],
     }

@@ -53,6 +53,7 @@ class Package:
 
     version: str
     held: bool
+    whole: bool = True  # unpacked and configured; a run that was killed may have left one that is not
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def parse_seen(raw: Mapping[str, Any], host: str = "") -> Seen:
         running=raw["running"],
         cards=tuple(Card(row["address"], row["vendor"], row["device"], row["class"][2:6], row["driver"], row["bar_bytes"])
                     for row in raw["cards"]),
-        packages={row["name"]: Package(row["version"], row["held"]) for row in raw["packages"]},
+        packages={row["name"]: Package(row["version"], row["held"], row.get("whole", True)) for row in raw["packages"]},
         candidates=raw["candidates"],
         loaded=raw["loaded"],
         open_loaded=("Open Kernel Module" in raw["proc"]) if raw["proc"] else None,
@@ -178,7 +179,7 @@ def parse_dpkg(listed: str, held: str) -> List[Dict[str, Any]]:
     for line in listed.splitlines():
         name, version, status = (line.split("\t") + ["", ""])[:3]
         if version and len(status) > 1 and status[1] not in "nc":  # not installed, only its settings left
-            rows.append({"name": name, "version": version, "held": name in holds})
+            rows.append({"name": name, "version": version, "held": name in holds, "whole": status[1:3].strip() == "i"})
     return rows
 
 

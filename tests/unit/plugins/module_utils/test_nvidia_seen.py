@@ -17,9 +17,9 @@ def test_dpkgs_rows():
     text = ("libcuda1\t580.178.04-1\tii \nnvidia-smi\t535.1-1\trc \nnvidia-persistenced\t580.178.04-1\thi \nhalf\t1-1\tiU \n"
             "none\t\tun \n")
     rows = parse_dpkg(text, "nvidia-persistenced\nlibcuda1:amd64\n")
-    assert rows == [{"name": "libcuda1", "version": "580.178.04-1", "held": True},
-                    {"name": "nvidia-persistenced", "version": "580.178.04-1", "held": True},
-                    {"name": "half", "version": "1-1", "held": False}]
+    assert rows == [{"name": "libcuda1", "version": "580.178.04-1", "held": True, "whole": True},
+                    {"name": "nvidia-persistenced", "version": "580.178.04-1", "held": True, "whole": True},
+                    {"name": "half", "version": "1-1", "held": False, "whole": False}]
 
 
 def test_rpms_rows():
