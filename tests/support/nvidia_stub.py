@@ -85,7 +85,7 @@ class Repository:
                  postinst=f"ln -sf libnvidia-ml.so.{version} /{LIB}/libnvidia-ml.so.1")
         self.deb("libcuda1", full, f"libnvidia-ml1 (= {full})", {f"{LIB}/libcuda.so.{version}": "library\n"})
         self.deb("nvidia-driver-cuda", full, f"libcuda1 (= {full}), python3-minimal | python3",
-                 {"usr/bin/nvidia-smi": HERE / "nvml/nvidia_smi.py"})
+                 {"usr/bin/nvidia-smi": "#!/usr/bin/python3\n" + (HERE / "nvml/nvidia_smi.py").read_text(encoding="utf-8")})
         self.deb("nvidia-persistenced", full, "", {"usr/lib/systemd/system/nvidia-persistenced.service": UNIT})
 
     def companions(self, version: str, revision: str = "1") -> None:
