@@ -191,7 +191,11 @@ def _headers(name: str, seen: Seen) -> List[Part]:
 
 
 def _distribution(wanted: Wanted, seen: Seen) -> Tuple[Optional[Stack], List[IdcError]]:
-    """The distribution's own driver: the version that its archive has, held at what was installed."""
+    """The distribution's own driver, held at what was installed.
+
+    The module's package leads: Debian's security updates move the libraries and leave the open modules behind, and apt then finds no
+    way to install both.
+    """
     own = table.DISTRIBUTIONS.get(seen.system)
     if own is None or seen.arch != "x86_64":
         known = ", ".join(f"{one.system} ({one.branch})" for one in table.DISTRIBUTIONS.values())
@@ -201,13 +205,16 @@ def _distribution(wanted: Wanted, seen: Seen) -> Tuple[Optional[Stack], List[Idc
         if name != "dcgm":
             place = f"{own.system}'s own archive"
             errors.append(IdcError("IDC-GPU-002", host=seen.host, part=name, system=place, branch=own.branch, reason=reason))
+    names = own.open if wanted.modules == "open" else own.proprietary
+    leads = seen.packages.get(names[0])
+    version = wanted.version or upstream(leads.version if leads else seen.candidates.get(names[0], ""))
     parts = []
-    for name in own.open if wanted.modules == "open" else own.proprietary:
+    for name in names:
         there = seen.packages.get(name)
-        moves = wanted.version and name != "nvidia-persistenced"  # which has a version of its own there
-        parts.append(Part(name, f"{wanted.version}-*" if moves else there.version if there else "", True))
+        follows = version and name != "nvidia-persistenced"  # which has a version of its own there
+        parts.append(Part(name, f"{version}-*" if follows else there.version if there else "", True))
     parts += _headers(own.headers, seen)
-    made = Stack(manager="apt", version=wanted.version, parts=tuple(parts), repositories=_archive(wanted, own, seen),
+    made = Stack(manager="apt", version=version, parts=tuple(parts), repositories=_archive(wanted, own, seen),
                  changes=_changes(parts, seen), stream="", pinned="",
                  left_out=("dcgm",) if wanted.dcgm else ())
     return made, errors + change_errors(made, wanted, seen)

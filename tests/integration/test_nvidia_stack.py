@@ -140,6 +140,16 @@ def refused(run: Run, *words: str) -> None:
         assert word in run.text, f"{word!r} is not in {run.output}"
 
 
+def test_hosts_without_cards_and_hosts_that_others_look_after_are_only_looked_at(there):
+    for run in (there.run("-e", "__nvidia_stack_sysfs=/nonexistent"), there.run(nvidia_stack_enabled=False)):
+        good(run, changed=False)
+        assert "cards on the PCI bus" in run.text
+    amd = "/srv/amd/bus/pci/devices/0000:c1:00.0"
+    there.box.sh(f"mkdir -p {amd}; cd {amd}; echo 0x1002 > vendor; echo 0x74a1 > device; echo 0x120000 > class")
+    refused(there.run("-e", "__nvidia_stack_sysfs=/srv/amd"), "IDC-GPU-005", "1 cards of AMD", "ROCm")
+    assert there.versions() == {}
+
+
 def test_a_bare_host_can_be_checked(there):
     checked = there.run("--check")
     good(checked, changed=True)

@@ -162,7 +162,13 @@ def test_the_distributions_driver_is_held_at_what_came():
     assert plan["errors"] == [] and plan["specs"] == ["nvidia-open-kernel-dkms", "nvidia-smi", "libcuda1", "nvidia-persistenced"]
     text = plan["sources"]["distribution"]
     assert text.count("Components: contrib non-free non-free-firmware") == 2 and "Signed-By: /k.gpg" in text
-    rows = [{"name": name, "version": "535.261.03-1", "held": False} for name in (*plan["specs"], "libnvidia-ml1")]
+    asked = {"nvidia-open-kernel-dkms": "535.261.03-1"}  # whose libraries a security update has moved to 535.309.01
+    plan = nvidia_plan(given(source="distribution", dcgm=False), raw(**debian, candidates=asked))
+    assert plan["specs"] == ["nvidia-open-kernel-dkms=535.261.03-*", "nvidia-smi=535.261.03-*", "libcuda1=535.261.03-*",
+                             "nvidia-persistenced"]
+    assert "Pin: version 535.261.03-*" in plan["preferences"]
+    names = [spec.partition("=")[0] for spec in plan["specs"]]
+    rows = [{"name": name, "version": "535.261.03-1", "held": False} for name in (*names, "libnvidia-ml1")]
     again = nvidia_plan(given(source="distribution", dcgm=False), raw(packages=rows, **debian))
     assert not again["changes"] and set(again["hold"]) == {row["name"] for row in rows}
     assert "Package: libnvidia-ml1\nPin: version 535.261.03-1\n" in again["preferences"]
