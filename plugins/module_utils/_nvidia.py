@@ -193,8 +193,8 @@ def _headers(name: str, seen: Seen) -> List[Part]:
 def _distribution(wanted: Wanted, seen: Seen) -> Tuple[Optional[Stack], List[IdcError]]:
     """The distribution's own driver, held at what was installed.
 
-    The module's package leads: Debian's security updates move the libraries and leave the open modules behind, and apt then finds no
-    way to install both.
+    The module's package leads: Debian's security updates move the libraries and leave the open modules behind, and apt finds no way
+    then to install both.
     """
     own = table.DISTRIBUTIONS.get(seen.system)
     if own is None or seen.arch != "x86_64":
