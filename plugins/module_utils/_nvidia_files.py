@@ -35,7 +35,7 @@ def tasks(made: Stack, wanted: Wanted, seen: Seen) -> Dict[str, Any]:
         "blacklist": blacklist(made),
         "hold": [name for name in held(made, seen) if not seen.packages[name].held],
         "torn": [name for name, package in seen.packages.items() if not package.whole],
-        "moving": [change.part.name for change in made.changes if change.found and seen.packages[change.part.name].held],
+        "moving": moving(made, seen),
         "services": [unit for unit, word in SERVICES if not word or any(word in part.name for part in made.parts)],
     }
 
@@ -84,6 +84,13 @@ def held(made: Stack, seen: Seen) -> List[str]:
     """Installed packages that nobody but this role moves: what was asked for, and what of the driver came with it."""
     named = {part.name for part in made.parts if not _headers(part.name)}
     return sorted(name for name in seen.packages if name in named or _ours(name))
+
+
+def moving(made: Stack, seen: Seen) -> List[str]:
+    """Held packages that an install moves: those asked for that change, and with the driver all that came with it."""
+    names = {change.part.name for change in made.changes}
+    return [name for name in held(made, seen)
+            if seen.packages[name].held and (name in names or (made.driver_changes and _ours(name)))]
 
 
 def preferences(made: Stack, wanted: Wanted, seen: Seen) -> str:

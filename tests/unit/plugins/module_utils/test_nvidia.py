@@ -39,6 +39,17 @@ def test_an_installed_one_is_left_and_held():
     assert "nvidia-dkms-580-open" in nvidia_plan(given(), loose)["hold"]
 
 
+def test_a_change_lets_go_of_what_it_moves_and_of_nothing_else():
+    more = {"name": "libnvidia-cfg1-580", "version": "580.178.04-1ubuntu1", "held": True}
+    toolkit = {"name": "nvidia-container-toolkit", "version": "1.19.1-1", "held": True}
+    there = installed()
+    there["packages"] += [more, toolkit]
+    assert nvidia_plan(given(), there)["moving"] == []
+    moves = set(nvidia_plan(given(version="580.190.01"), there)["moving"])
+    assert {"libnvidia-cfg1-580", "nvidia-dkms-580-open"} <= moves
+    assert not {"nvidia-container-toolkit", "datacenter-gpu-manager-4-cuda13"} & moves
+
+
 def test_a_distributions_package_of_the_same_driver_is_another():
     plan = nvidia_plan(given(), installed(revision="0ubuntu0.24.04.1"))
     assert plan["driver_changes"] and plan["errors"] == []
