@@ -248,6 +248,151 @@ CATALOGUE: dict[str, Entry] = {
                 "vLLM would run out of memory while it starts.", "Lower it, or leave it out."),
         zh=Text("{deployment} 要求每块 GPU {wanted} 的 KV 缓存（kv-cache-memory-bytes）；{host} 除权重外只剩 {observed}。",
                 "vLLM 启动时会显存不足。", "请调低该值，或不设置。")),
+    # GPU: driver and companions
+    "IDC-GPU-001": Entry(
+        en=Text("{host}: NVIDIA's packages of branch {branch} for {system} are not known.", "Names are never guessed. Known for this branch: {known}.",
+                "Choose another nvidia_stack_branch; or install the driver yourself and set nvidia_stack_enabled: false; or add the row to "
+                "_nvidia_table.py with its source."),
+        zh=Text("{host}：不知道 {system} 上分支 {branch} 的 NVIDIA 软件包名称。", "名称从不猜测。该分支已知的系统：{known}。",
+                "请选择其他 nvidia_stack_branch；或自行安装驱动并设置 nvidia_stack_enabled: false；或在 _nvidia_table.py 中加入该行并注明来源。")),
+    "IDC-GPU-002": Entry(
+        en=Text("{host}: the package of {part} is not known for {system}, branch {branch}.", "It is needed: {reason}.",
+                "Name it: nvidia_stack_packages: {{{part}: NAME}}; or set nvidia_stack_fabric: absent where the host does without."),
+        zh=Text("{host}：不知道 {system} 分支 {branch} 上 {part} 的软件包名称。", "需要它，因为{reason}。",
+                "请写明：nvidia_stack_packages: {{{part}: 名称}}；主机不需要时设置 nvidia_stack_fabric: absent。")),
+    "IDC-GPU-003": Entry(
+        en=Text("{host}: the driver packages of {system}'s own archive are not known.", "nvidia_stack_source: distribution is known for {known}.",
+                "Use nvidia_stack_source: nvidia or local."),
+        zh=Text("{host}：不知道 {system} 自带软件源中的驱动包。", "nvidia_stack_source: distribution 已知的系统：{known}。",
+                "请使用 nvidia_stack_source: nvidia 或 local。")),
+    "IDC-GPU-004": Entry(
+        en=Text("{host} has a driver that NVIDIA's installer (.run) put there.", "Packages and that installer overwrite each other's files.",
+                "Remove it with nvidia-uninstall and reboot, or set nvidia_stack_enabled: false to keep it."),
+        zh=Text("{host} 上有用 NVIDIA 安装程序（.run）安装的驱动。", "软件包和该安装程序会互相覆盖文件。",
+                "请用 nvidia-uninstall 卸载并重启；若要保留，请设置 nvidia_stack_enabled: false。")),
+    "IDC-GPU-005": Entry(
+        en=Text("{host} has {count} cards of {vendor} and none of NVIDIA.", "This collection serves on NVIDIA's. Missing here: {missing}.",
+                "Take the host out of gpu_nodes, or set nvidia_stack_enabled: false on it for models on its CPU."),
+        zh=Text("{host} 有 {count} 块 {vendor} 的卡，没有 NVIDIA 的卡。", "本集合只在 NVIDIA 的卡上提供服务。这里缺少：{missing}。",
+                "请把该主机移出 gpu_nodes；若只在其 CPU 上运行模型，请对它设置 nvidia_stack_enabled: false。")),
+    "IDC-GPU-006": Entry(
+        en=Text("{host} boots with Secure Boot, and its firmware does not know the key that DKMS signs the module with.",
+                "The kernel would refuse the module after the next boot.",
+                "On the host: `dkms generate_mok`, then `mokutil --import /var/lib/dkms/mok.pub` (Ubuntu: `update-secureboot-policy --enroll-key`), reboot, "
+                "confirm at its console; or switch Secure Boot off. Then run again."),
+        zh=Text("{host} 启用了 Secure Boot，而其固件中没有 DKMS 用来签名模块的密钥。", "下次启动后内核会拒绝加载该模块。",
+                "在主机上执行 `dkms generate_mok`，再执行 `mokutil --import /var/lib/dkms/mok.pub`（Ubuntu：`update-secureboot-policy --enroll-key`），重启并在控制台确认；"
+                "或关闭 Secure Boot。然后重新运行。")),
+    "IDC-GPU-007": Entry(
+        en=Text("{host}: the kernel {kernel} has no headers, and no repository offers {package}.", "DKMS builds the module against them.",
+                "Upgrade the kernel and boot it (an old one's headers are withdrawn with it), or bring {package} into a repository that the host knows."),
+        zh=Text("{host}：内核 {kernel} 没有头文件，也没有软件源提供 {package}。", "DKMS 编译模块时需要它。",
+                "请升级内核并重启（旧内核的头文件会随之下架），或把 {package} 放入主机可用的软件源。")),
+    "IDC-GPU-008": Entry(
+        en=Text("{host}: {package} is {observed}, wanted: {wanted}, which is older.", "A driver is not taken back by accident.",
+                "Correct nvidia_stack_version, or set nvidia_stack_allow_downgrade: true."),
+        zh=Text("{host}：{package} 的版本是 {observed}，要求的 {wanted} 更旧。", "不会意外降级驱动。",
+                "请改正 nvidia_stack_version，或设置 nvidia_stack_allow_downgrade: true。")),
+    "IDC-GPU-009": Entry(
+        en=Text("{host}: {packages} would change while the engines {engines} run.",
+                "Programs that start after it would find a library that does not fit the loaded module.",
+                "Run playbooks/drivers.yml: it drains a host, changes its driver, reboots it and lets it serve again, one after the other."),
+        zh=Text("{host}：引擎 {engines} 正在运行，而 {packages} 将被更改。", "此后启动的程序会遇到与已加载模块不匹配的库。",
+                "请运行 playbooks/drivers.yml：它逐台排空主机、更换驱动、重启，再恢复服务。")),
+    "IDC-GPU-010": Entry(
+        en=Text("{host}: the driver's parts differ: packages {userland}, loaded module {module}, Fabric Manager {fabric_manager}, NVML {nvml}.",
+                "They work together only at one version; Fabric Manager ends at once beside another.",
+                "Look at what moved it (apt's or dnf's history), then run site.yml, or playbooks/drivers.yml where engines run: it brings all "
+                "of them to one version."),
+        zh=Text("{host}：驱动各部分版本不一致：软件包 {userland}，已加载模块 {module}，Fabric Manager {fabric_manager}，NVML {nvml}。",
+                "它们只有版本相同才能协同工作；版本不同时 Fabric Manager 会立即退出。",
+                "请查明是什么改动了它（apt 或 dnf 的历史记录），然后运行 site.yml；有引擎运行时运行 playbooks/drivers.yml：它会把各部分统一到同一版本。")),
+    "IDC-GPU-011": Entry(
+        en=Text("{host}: the key from {place} has the fingerprint {observed}, wanted: {wanted}.", "Whoever holds that key could bring any package to the host.",
+                "Find out why it differs. A mirror that signs itself is said with nvidia_stack_key_fingerprint."),
+        zh=Text("{host}：来自 {place} 的密钥指纹是 {observed}，应为 {wanted}。", "持有该密钥者可向主机提供任意软件包。",
+                "请查明原因。自行签名的镜像请用 nvidia_stack_key_fingerprint 指定。")),
+    "IDC-GPU-012": Entry(
+        en=Text("{host}: the fingerprint of the key {file} is not known.", "A key is not trusted because it lies beside the packages.",
+                "Look it up at a place that you trust, and set nvidia_stack_key_fingerprint."),
+        zh=Text("{host}：不知道密钥 {file} 的指纹。", "不能因为密钥与软件包放在一起就信任它。", "请从可信处查得后设置 nvidia_stack_key_fingerprint。")),
+    "IDC-GPU-013": Entry(
+        en=Text("{host}: Fabric Manager does not run, and NVSwitches join the GPUs.", "Without it they do not compute at all.",
+                "Look at `journalctl -u nvidia-fabricmanager`; HGX B200 and B300 need ib_umad and nvlsm as well."),
+        zh=Text("{host}：Fabric Manager 没有运行，而 GPU 由 NVSwitch 互联。", "没有它，GPU 完全无法计算。",
+                "请查看 `journalctl -u nvidia-fabricmanager`；HGX B200、B300 还需要 ib_umad 和 nvlsm。")),
+    "IDC-GPU-014": Entry(
+        en=Text("WARNING: {host} has to reboot: {reasons}.", "Until then its GPUs serve nothing.",
+                "Set nvidia_stack_allow_reboot: true, or reboot it yourself; where engines run, use playbooks/drivers.yml."),
+        zh=Text("警告：{host} 需要重启：{reasons}。", "在此之前其 GPU 无法提供服务。",
+                "请设置 nvidia_stack_allow_reboot: true 或自行重启；有引擎运行时请用 playbooks/drivers.yml。")),
+    "IDC-GPU-015": Entry(
+        en=Text("{host}: the {observed} kernel modules are loaded, nvidia_stack_modules says {wanted}.", "Somebody else's packages win.",
+                "See `dkms status` and `modinfo nvidia`, remove the other modules, reboot."),
+        zh=Text("{host}：加载的是 {observed} 内核模块，而 nvidia_stack_modules 为 {wanted}。", "其他来源的软件包占了先。",
+                "请查看 `dkms status` 和 `modinfo nvidia`，移除另一种模块并重启。")),
+    "IDC-GPU-016": Entry(
+        en=Text("{host}: the card {card}, handed to this {virtual} machine, has no window on its memory (largest: {observed} MiB).",
+                "The driver cannot use it so.",
+                "Give the machine room above 4 GiB for PCI (OVMF with a large 64-bit MMIO window; hypervisor: 64bitMMIO), then boot it anew."),
+        zh=Text("{host}：直通给该 {virtual} 虚拟机的卡 {card} 没有显存窗口（最大 {observed} MiB）。", "驱动无法这样使用它。",
+                "请为虚拟机在 4 GiB 以上留出 PCI 空间（OVMF 的 64 位 MMIO 窗口；虚拟化平台的 64bitMMIO），然后重新启动。")),
+    "IDC-GPU-017": Entry(
+        en=Text("{host}: a setting of a GPU did not hold: {observed}",
+                "Wanted: what nvidia_stack_power_limit, nvidia_stack_clocks_mhz and nvidia_stack_mig say.",
+                "Compare with `nvidia-smi -q -d POWER,SUPPORTED_CLOCKS` and `nvidia-smi mig -lgip` on the host. MIG changes while nothing runs on the GPU."),
+        zh=Text("{host}：GPU 的一项设置未生效：{observed}", "应为 nvidia_stack_power_limit、nvidia_stack_clocks_mhz、nvidia_stack_mig 所指定的值。",
+                "请在主机上对照 `nvidia-smi -q -d POWER,SUPPORTED_CLOCKS` 和 `nvidia-smi mig -lgip`。只有 GPU 空闲时才能更改 MIG。")),
+    "IDC-GPU-018": Entry(
+        en=Text("{host}: {what} is {observed}, wanted: at least {wanted}.", "The engine's torch {torch} asks for it.",
+                "Take a newer nvidia_stack_branch, or a release of the engine that fits this driver."),
+        zh=Text("{host}：{what} 为 {observed}，至少应为 {wanted}。", "引擎的 torch {torch} 有此要求。",
+                "请使用更新的 nvidia_stack_branch，或与该驱动相配的引擎版本。")),
+    "IDC-GPU-019": Entry(
+        en=Text("ADVICE for {host}: the IOMMU translates what the GPUs address.", "GPUs reach each other and RDMA cards slower so, or not at all.",
+                "Boot with iommu=pt: nvidia_stack_allow_iommu: true writes it for GRUB, the next boot uses it."),
+        zh=Text("建议（{host}）：IOMMU 正在转换 GPU 的地址。", "GPU 之间以及与 RDMA 网卡的访问会变慢甚至失败。",
+                "请以 iommu=pt 启动：nvidia_stack_allow_iommu: true 会为 GRUB 写入，下次启动生效。")),
+    "IDC-GPU-020": Entry(
+        en=Text("ADVICE for {host}: ACS of {count} PCIe bridges above GPUs sends their traffic up to the root: {bridges}.",
+                "GPUs under one switch reach each other slower so.",
+                "On bare metal, nvidia_stack_allow_acs: true switches it off at each boot. Leave it where the host hands cards to virtual machines."),
+        zh=Text("建议（{host}）：GPU 上方 {count} 个 PCIe 桥的 ACS 把流量送往根端口：{bridges}。", "同一交换机下的 GPU 互访会变慢。",
+                "物理机上可设置 nvidia_stack_allow_acs: true，每次启动时关闭它。若主机要把卡直通给虚拟机，请保留。")),
+    "IDC-GPU-021": Entry(
+        en=Text("{host} has {card}, and nvidia_stack_modules is {observed}.", "That card needs the {wanted} kernel modules.",
+                "Set nvidia_stack_modules: {wanted}."),
+        zh=Text("{host} 装有 {card}，而 nvidia_stack_modules 为 {observed}。", "该卡需要 {wanted} 内核模块。", "请设置 nvidia_stack_modules: {wanted}。")),
+    "IDC-GPU-022": Entry(
+        en=Text("{host}: there is no module nvidia for the kernel {kernel}.", "The driver's packages are there, but DKMS built nothing for it.",
+                "See `dkms status` and /var/lib/dkms/nvidia*/*/build/make.log on the host."),
+        zh=Text("{host}：内核 {kernel} 没有 nvidia 模块。", "驱动软件包已安装，但 DKMS 没有为它编译出模块。",
+                "请在主机上查看 `dkms status` 和 /var/lib/dkms/nvidia*/*/build/make.log。")),
+    "IDC-GPU-023": Entry(
+        en=Text("{host}: the driver is loaded and gives no answer: {observed}", "All versions fit each other.",
+                "Look at `dmesg` (NVRM, Xid) and `nvidia-smi` on the host."),
+        zh=Text("{host}：驱动已加载但没有应答：{observed}", "各部分版本一致。", "请在主机上查看 `dmesg`（NVRM、Xid）和 `nvidia-smi`。")),
+    "IDC-GPU-024": Entry(
+        en=Text("WARNING: {host} has a newer kernel {kernel} without the module nvidia {version}.", "It will be without GPUs after its next boot.",
+                "Install that kernel's headers (DKMS builds the module then), or hold the kernel."),
+        zh=Text("警告：{host} 装有更新的内核 {kernel}，但没有 nvidia {version} 模块。", "下次启动后将无法使用 GPU。",
+                "请安装该内核的头文件（DKMS 随即编译模块），或锁定内核版本。")),
+    "IDC-GPU-025": Entry(
+        en=Text("{host} has to reboot ({reasons}), and the engines {engines} run.", "A host is rebooted only when the gateways send it nothing any more.",
+                "Run playbooks/drivers.yml: it drains the host before."),
+        zh=Text("{host} 需要重启（{reasons}），而引擎 {engines} 正在运行。", "只有网关不再向主机发送请求时才会重启它。",
+                "请运行 playbooks/drivers.yml：它会先排空主机。")),
+    "IDC-GPU-026": Entry(
+        en=Text("{host} has booted, and still: {reasons}.", "A reboot should have ended that.",
+                "nouveau: see whether the initramfs was made anew (`lsinitramfs`). The module: `dmesg`, `dkms status`, Secure Boot."),
+        zh=Text("{host} 已重启，但仍然：{reasons}。", "重启本应解决该问题。",
+                "nouveau：请检查 initramfs 是否已重新生成（`lsinitramfs`）。模块：请查看 `dmesg`、`dkms status`、Secure Boot。")),
+    "IDC-GPU-027": Entry(
+        en=Text("WARNING: {host} is given no {part}: its package is not known for {system}.",
+                "Nothing of the house needs it: acceptance measures with the engine's torch.",
+                "Name it in nvidia_stack_packages, or set nvidia_stack_dcgm_enabled: false."),
+        zh=Text("警告：{host} 未安装 {part}：不知道它在 {system} 上的软件包名称。", "本系统不依赖它：验收使用引擎自带的 torch 测量。",
+                "请在 nvidia_stack_packages 中写明，或设置 nvidia_stack_dcgm_enabled: false。")),
     "IDC-FETCH-001": Entry(
         en=Text(
             "The {name} {value!r} cannot be used, wanted {wanted}.",

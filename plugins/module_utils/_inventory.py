@@ -38,7 +38,7 @@ SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token", "login_pass
 LUKS = ("recovery", "recovery_previous")
 TENANT = ("keys", "require", "certificates", "groups", "acr", "amr", "deployments", "limits")
 SOURCES = ("wheels", "wheels_controller", "pip", "pip_list", "pip_ca", "archive", "archive_controller", "archive_sha256", "hf",
-           "modelscope")
+           "modelscope", "nvidia", "nvidia_key", "nvidia_containers")
 
 # The oldest Python on a managed host, by ansible-core's minor version, and the package that brings one.
 # https://docs.ansible.com/ansible/latest/reference_appendices/release_and_maintenance.html

@@ -56,6 +56,7 @@ class Box:
     """A container that stands."""
 
     name: str
+    patience_s: int = 300  # for one play
 
     def sh(self, script: str, check: bool = True) -> str:
         """What a shell prints in it."""
@@ -74,7 +75,7 @@ class Box:
                 "ansible_python_interpreter": "/usr/bin/python3"}
         (folder / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"box": host}, "vars": variables}}))
         done = subprocess.run([PLAYBOOK, "-i", folder / "hosts.yml", folder / "play.yml", *options], cwd=ROOT, capture_output=True,
-                              text=True, check=False, timeout=300, stdin=subprocess.DEVNULL,
+                              text=True, check=False, timeout=self.patience_s, stdin=subprocess.DEVNULL,
                               env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1",
                                    "ANSIBLE_PIPELINING": "1"})  # one docker exec for each task instead of five
         output = done.stdout + done.stderr
