@@ -21,9 +21,18 @@ def acceptance_errors(verdict: Optional[Mapping[str, Any]], host: str, lang: str
     return [error.render(lang) for error in _acceptance.errors(host, verdict)]
 
 
-def acceptance_measured(said: Mapping[str, Any], dcgm_level: int = 0) -> dict[str, Any]:
-    """What gpu_facts is to judge, from what the tasks that measure registered; a task that was skipped says nothing."""
-    return measured_from({part: result for part, result in said.items() if result and not result.get("skipped")}, int(dcgm_level))
+def acceptance_measured(said: Mapping[str, Any], dcgm_level: int = 0, absent: Optional[Mapping[str, str]] = None) -> dict[str, Any]:
+    """What gpu_facts is to judge, from what the tasks that measure registered. absent: why a part was not tried; a task that was
+    skipped for no reason that is given there says nothing."""
+    ran = {part: result for part, result in said.items() if result and not result.get("skipped")}
+    return measured_from({**{part: {"not_run": reason} for part, reason in (absent or {}).items()}, **ran}, int(dcgm_level))
+
+
+def acceptance_pair(said: Mapping[str, Any], pair: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """What gpu_facts is to judge of a pair, from what this host's half said."""
+    other = next(name for name in pair["hosts"] if name != host)
+    found = measured_from({"pair": said})["pair"]
+    return {"pairs": {other: {**found, "wire_gbs": pair["wire_gbs"]}}}
 
 
 def _members(hostvars: Mapping[str, Any], ring: Sequence[str], reached: Sequence[str]) -> list[_acceptance_pairs.Member]:
@@ -92,6 +101,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        named = (acceptance_alone, acceptance_errors, acceptance_fleet, acceptance_lines, acceptance_measured, acceptance_report,
-                 acceptance_rounds, acceptance_spanning)
+        named = (acceptance_alone, acceptance_errors, acceptance_fleet, acceptance_lines, acceptance_measured, acceptance_pair,
+                 acceptance_report, acceptance_rounds, acceptance_spanning)
         return {function.__name__: function for function in named}
