@@ -73,6 +73,11 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     return said + [f"slower than before: {drift}" for drift in found.get("drift") or ()]
 
 
+def code_of(check: Mapping[str, Any]) -> str:
+    """The code of the catalogue for a check that does not hold."""
+    return CODES.get(check["kind"], "IDC-ACC-005")
+
+
 def errors(host: str, found: Optional[Mapping[str, Any]]) -> List[IdcError]:
     """What keeps a host from being accepted, one error for each code of the catalogue; none for one that is."""
     if not found:
@@ -80,7 +85,7 @@ def errors(host: str, found: Optional[Mapping[str, Any]]) -> List[IdcError]:
     by_code: Dict[str, List[str]] = {}
     for check in found["checks"]:
         if not check["ok"]:
-            by_code.setdefault(CODES.get(check["kind"], "IDC-ACC-005"), []).append(
+            by_code.setdefault(code_of(check), []).append(
                 f"{check['name']}: {check['observed']} (wanted: {check['wanted']})")
     return [IdcError(code, host=host, observed="; ".join(said)) for code, said in sorted(by_code.items())]
 

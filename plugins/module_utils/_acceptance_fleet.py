@@ -87,8 +87,7 @@ def cell(checks: Sequence[Mapping[str, Any]]) -> Cell:
         return Cell("not_run", checks[0]["observed"], least, wanted)
     values = [check["value"] for check in run if check["value"] is not None]
     if values:
-        low, high = min(values), max(values)
-        return Cell("ok", f"{low:g}" if low == high else f"{low:g} – {high:g}", least, wanted)
+        return Cell("ok", span(values), least, wanted)
     texts = list(dict.fromkeys(check["observed"] for check in run))
     return Cell("ok", "; ".join(texts), least, wanted)
 
@@ -115,5 +114,21 @@ def threshold(cells: Sequence[Cell]) -> Optional[str]:
     least = [value for one in cells for value in one.least if value]
     if not least:
         return None
-    low, high = min(least), max(least)
-    return f"≥ {low:g}" if low == high else f"≥ {low:g} – {high:g}"
+    return f"≥ {span(least)}"
+
+
+def span(values: Sequence[float]) -> str:
+    """The least and the greatest, without digits that say nothing."""
+    low, high = (f"{value:.0f}" if value >= 1000 else f"{value:g}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} – {high}"
+
+
+def versions_of(host: Mapping[str, Any]) -> Dict[str, str]:
+    """The versions that a host tells."""
+    return {key: str(value) for key, value in (host.get("versions") or {}).items() if value}
+
+
+def common(hosts: Sequence[Mapping[str, Any]]) -> Dict[str, str]:
+    """Versions that all hosts with a verdict have alike."""
+    told = [versions_of(host) for host in hosts if host.get("versions")]
+    return {key: value for key, value in told[0].items() if all(one.get(key) == value for one in told)} if told else {}

@@ -11,12 +11,15 @@ import html
 import re
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
-from ansible_collections.idc.llm.plugins.module_utils._acceptance import errors
-from ansible_collections.idc.llm.plugins.module_utils._acceptance_fleet import Cell, matrix, threshold, whose
+from ansible_collections.idc.llm.plugins.module_utils._acceptance import code_of, errors
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_fleet import Cell, common, matrix, threshold, versions_of, whose
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import NAMES
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_words import LABELS, SAID, STYLE, WANTED, WORDS
 
 COLUMNS = 4  # hosts side by side, as A4 has room for
-MARKS = {"ok": "✓", "failed": "✗", "not_run": "–", "none": ""}
+MARKS = {"ok": "✓", "failed": "✗", "not_run": "–", "none": "–"}
+PARTS = {"cuda": "CUDA", "nccl": "NCCL", "engine": "vLLM", "dcgm": "DCGM"}
+PLAIN = ("driver", "results", "clocks")  # where all is well there is nothing more to say than what was wanted
 
 
 def report(fleet: Mapping[str, Any], lang: str = "en") -> str:
@@ -54,8 +57,9 @@ class _Page:
         yield f"<title>{self.word('title')} {html.escape(fleet['site'])}</title><style>{STYLE}</style></head><body>"
         yield from self.head(fleet)
         yield f"<h2>{self.word('hosts')}</h2>"
-        yield self.table(("host", "14%"), ("server", "24%"), ("gpus", "18%"), ("versions", "24%"), ("verdict", "20%"),
-                         rows=[self.host(host) for host in hosts])
+        alike = common(hosts)
+        yield self.table(("host", "10%"), ("server", "38%"), ("gpus", "13%"), ("versions", "14%"), ("verdict", "25%"),
+                         rows=[self.host(host, alike) for host in hosts])
         seen = [host for host in hosts if host.get("checks")]
         if seen:
             yield f"<h2>{self.word('checks')}</h2>"
@@ -75,7 +79,7 @@ class _Page:
         gpus = sum(len(host.get("gpus") or ()) for host in hosts)
         state, word = ("ok", "accepted") if fleet["accepted"] else ("failed", "refused")
         facts = [("site", fleet["site"]), ("customer", fleet["customer"]), ("contractor", fleet["contractor"]),
-                 ("date", _day(fleet["date"])), ("gpus", str(gpus))]
+                 ("date", _day(fleet["date"])), ("gpus", str(gpus)), ("everywhere", _versions(common(hosts)))]
         yield f"<header><div><h1>{self.word('title')}</h1><dl>"
         yield "".join(f"<dt>{self.word(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in facts if value)
         yield f'</dl></div><div class="seal {state}">{self.word(word)}</div></header>'
@@ -86,41 +90,49 @@ class _Page:
         head = "".join(f'<th style="width:{width}">{self.word(key)}</th>' for key, width in columns)
         return f'<table class="{style}"><tr>{head}</tr>{"".join(rows)}</table>'
 
-    def host(self, host: Mapping[str, Any]) -> str:
-        """A host's row of the first table."""
+    def host(self, host: Mapping[str, Any], alike: Mapping[str, str]) -> str:
+        """A host's row of the first table. alike: versions that are the same on all hosts."""
         state, word = {True: ("ok", "accepted"), False: ("failed", "refused"), None: ("none", "nothing")}[host["accepted"]]
         kinds: Dict[str, int] = {}
         for gpu in host.get("gpus") or ():
             kinds[gpu["name"]] = kinds.get(gpu["name"], 0) + 1
-        names = {"driver": "driver", "cuda": "CUDA", "nccl": "NCCL", "torch": "torch", "engine": "vLLM", "dcgm": "DCGM"}
-        versions = [f"{names[key]} {value}" for key, value in (host.get("versions") or {}).items() if value]
+        own = {key: value for key, value in versions_of(host).items() if alike.get(key) != value}
         machine = ", ".join(word for word in (host.get("machine"), host.get("serial")) if word)
         mark = {"ok": "✓ ", "failed": "✗ "}.get(state, "")
         health = f' <span class="small">({self.word("unmeasured")})</span>' if host["accepted"] and not host.get("measured") else ""
         cards = ", ".join(f"{count} × {name}" for name, count in kinds.items())
-        texts = (machine, cards, ", ".join(versions))
-        cells = [f"<b>{html.escape(host['name'])}</b>", *(html.escape(text) or "–" for text in texts)]
-        last = f'{mark}{self.word(word)}{health}<div class="small">{html.escape(_day(host.get("date")))}</div>'
+        cells = [f"<b>{html.escape(host['name'])}</b>", html.escape(machine) or "–", html.escape(cards) or "–",
+                 html.escape(_versions(own)) or (self.word("as_all") if host.get("versions") else "–")]
+        last = f'{mark}{self.word(word)}{health} <span class="small">{html.escape(_day(host.get("date"))[:16])}</span>'
         return "<tr>" + "".join(f"<td>{text}</td>" for text in cells) + f'<td class="{state}"><b>{last}</b></td></tr>'
 
     def checks(self, hosts: Sequence[Mapping[str, Any]]) -> str:
         """Checks by hosts."""
-        width = f"{(100 - 26 - 14) / COLUMNS:g}%"
-        head = f'<tr><th style="width:26%">{self.word("check")}</th><th style="width:14%">{self.word("wanted")}</th>'
+        width = f"{(100 - 25 - 15) / COLUMNS:g}%"
+        head = f'<tr><th style="width:25%">{self.word("check")}</th><th style="width:15%">{self.word("wanted")}</th>'
         head += "".join(f'<th style="width:{width}">{html.escape(host["name"])}</th>' for host in hosts)
         head += "<th></th>" * (len(hosts) < COLUMNS) + "</tr>"
         rows = []
         for kind, cells in matrix(hosts):
             row = f"<tr><td>{self.label(kind)}</td><td>{self.wanted(kind, cells)}</td>"
-            row += "".join(f'<td class="{one.state}">{MARKS[one.state]} {self.said(_short(one))}</td>' for one in cells)
+            row += "".join(f'<td class="{one.state}">{MARKS[one.state]} {self.seen(kind, one)}</td>' for one in cells)
             rows.append(row + "<td></td>" * (len(hosts) < COLUMNS) + "</tr>")
         return f"<table>{head}{''.join(rows)}</table>"
+
+    def seen(self, kind: str, one: Cell) -> str:
+        """A cell's words, escaped: what does not fit stands under the reasons, in full."""
+        if one.state == "ok" and kind in PLAIN:
+            return html.escape(WANTED[kind][self.chinese])
+        text = "not run" if one.state == "not_run" else one.text
+        return self.said(text if len(text) <= 60 else text[:58] + "…")
 
     def wanted(self, kind: str, cells: Sequence[Cell]) -> str:
         """What a row of the checks has to reach, escaped."""
         figure = threshold(cells)
         if figure:
             return html.escape(figure)
+        if all(one.state in ("not_run", "none") for one in cells):
+            return "–"
         if kind in WANTED:
             return html.escape(WANTED[kind][self.chinese])
         texts = dict.fromkeys(one.wanted for one in cells if one.wanted)
@@ -132,25 +144,33 @@ class _Page:
         """What keeps hosts out, with the catalogue's remedies, and what became slower."""
         rows: List[str] = []
         for host in hosts:
-            said = errors(host["name"], host if host.get("checks") else None)
-            bad = [check for check in host.get("checks") or () if not check["ok"]]
-            for check in bad:
-                name = html.escape(whose(check["name"])) + self.label(check["kind"])
-                wanted = f"≥ {check['least']:g}" if check["least"] else self.plain_wanted(check)
-                rows.append(f"<tr><td>{html.escape(host['name'])}</td><td>{name}</td><td>{self.said(check['observed'])}</td>"
-                            f"<td>{html.escape(wanted)}</td></tr>")
-            for error in said:
+            for error in errors(host["name"], host if host.get("checks") else None):
+                failed = [check for check in host.get("checks") or () if not check["ok"]]
+                bad = [check for check in failed if code_of(check) == error.code]
                 text = error.text(self.lang)
-                why = text.why if bad else f"{text.what} {text.why}"
-                remedy = f"<b>{self.word('remedy')}:</b> {html.escape(text.remedy)}"
-                rows.append(f'<tr><td>{html.escape(host["name"])}</td>'
-                            f'<td colspan="3">{error.code}: {html.escape(why)} {remedy}</td></tr>')
+                seen = "<br>".join(self.fault(check) for check in bad) or html.escape(text.what)
+                rows.append(f"<tr><td>{html.escape(host['name'])}</td><td>{seen}</td>"
+                            f"<td>{html.escape(text.why)} {html.escape(text.remedy)} <span class=\"small\">{error.code}</span></td></tr>")
         if rows:
             yield f"<h2>{self.word('faults')}</h2>"
-            yield self.table(("host", "14%"), ("check", "30%"), ("seen", "36%"), ("wanted", "20%"), rows=rows)
-        drifts = [f"{host['name']}: {text}" for host in hosts for text in host.get("drift") or ()]
-        slower = [f"<li>{html.escape(text)}</li>" for text in drifts]
-        yield f"<h2>{self.word('drift')}</h2>" + (f"<ul>{''.join(slower)}</ul>" if slower else f"<p>{self.word('none')}</p>")
+            yield self.table(("host", "10%"), ("seen", "38%"), ("remedy", "52%"), rows=rows)
+        slower = [f"{html.escape(host['name'])}: {self.drift(text)}" for host in hosts for text in host.get("drift") or ()]
+        if slower:
+            yield f"<h2>{self.word('drift')}</h2><p>{'<br>'.join(slower)}</p>"
+        else:
+            yield f'<p class="small">{self.word("drift")}: {self.word("none")}</p>'
+
+    def fault(self, check: Mapping[str, Any]) -> str:
+        """A check that does not hold, escaped."""
+        wanted = f"≥ {check['least']:g}" if check["least"] else self.plain_wanted(check)
+        return (f"{html.escape(whose(check['name']))}{self.label(check['kind'])}: <b>{self.said(check['observed'])}</b> "
+                f"({self.word('threshold')}: {html.escape(wanted)})")
+
+    def drift(self, text: str) -> str:
+        """What became slower, escaped."""
+        for figure, name in NAMES.items() if self.chinese else ():
+            text = text.replace(name, LABELS.get(figure, LABELS["disk"])[1])
+        return html.escape(text.replace(", was ", "，上次 ") if self.chinese else text)
 
     def plain_wanted(self, check: Mapping[str, Any]) -> str:
         """What is wanted where it is no figure."""
@@ -185,7 +205,6 @@ def _day(date: Any) -> str:
     return re.sub(r"^(\S+)T(\d\d:\d\d):\d\dZ$", r"\1 \2 UTC", str(date or ""))
 
 
-def _short(one: Cell) -> str:
-    """A cell's words: what does not fit stands under the reasons, in full."""
-    text = re.sub(r"^not run: .*", "not run", one.text)
-    return text if len(text) <= 60 else text[:58] + "…"
+def _versions(versions: Mapping[str, str]) -> str:
+    """driver 580.159.04, CUDA 13.0 and so on."""
+    return ", ".join(f"{PARTS.get(key, key)} {value}" for key, value in versions.items())

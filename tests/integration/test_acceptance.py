@@ -103,7 +103,8 @@ class Fleet:
         done = subprocess.run(
             [BIN / "ansible-playbook", "-i", self.folder / "hosts.yml", f"playbooks/{playbook}.yml", "-e", json.dumps({**self.over, **over}),
              *arguments], cwd=ROOT, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-            timeout=600, env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "COLUMNS": "400"})
+            timeout=600, env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_PIPELINING": "1",
+                             "COLUMNS": "400"})
         return done.returncode, re.sub(r"\s+", " ", done.stdout)
 
 
