@@ -149,8 +149,8 @@ class _Page:
                 bad = [check for check in failed if code_of(check) == error.code]
                 text = error.text(self.lang)
                 seen = "<br>".join(self.fault(check) for check in bad) or html.escape(text.what)
-                rows.append(f"<tr><td>{html.escape(host['name'])}</td><td>{seen}</td>"
-                            f"<td>{html.escape(text.why)} {html.escape(text.remedy)} <span class=\"small\">{error.code}</span></td></tr>")
+                remedy = f'{html.escape(text.why)} {html.escape(text.remedy)} <span class="small">{error.code}</span>'
+                rows.append(f"<tr><td>{html.escape(host['name'])}</td><td>{seen}</td><td>{remedy}</td></tr>")
         if rows:
             yield f"<h2>{self.word('faults')}</h2>"
             yield self.table(("host", "10%"), ("seen", "38%"), ("remedy", "52%"), rows=rows)

@@ -52,7 +52,7 @@ def size_for(wanted: int, free: int) -> int:
     """Whole blocks for each reader, no more than a share of what is free. Raises ValueError where that is too little."""
     size = min(wanted, free // SHARE) // (BLOCK * READERS) * BLOCK * READERS
     if size < LEAST:
-        raise ValueError(f"{free // MIB} MiB free, wanted at least {LEAST * SHARE // MIB}")
+        raise ValueError(f"{free // MIB} MiB free, wanted at least {LEAST * SHARE // MIB} MiB")
     return size
 
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Acceptance as the playbooks run it, over a fleet of H200 hosts: the role, the report, the plan that follows.
 
-The GPUs are doubles (tests/support/nvml, and a program that prints what two H200 gave); Ansible, modules, files, the disk, the report
-and the plan are real. Each "host" is this machine with an interpreter of its own, which shows it its own GPUs.
+The GPUs are doubles (tests/support/nvml, and a program that prints what two H200 gave); Ansible, modules, files, the disk, the
+report and the plan are real. Each "host" is this machine with an interpreter of its own, which shows it its own GPUs.
 """
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ open("{folder}/asked", "a").write(" ".join(words[2:]) + "\\n")
 if "--meet" in words:
     print(json.dumps({{"gpus": 4, "bytes": 1 << 30, "busbw_gbs": wrong.get("pair", 45.2), "wrong": 0}}))
     raise SystemExit
-gpus = [{{"index": at, "name": "NVIDIA H200", "uuid": uuid, "wrong": 0, "sm_mhz": 1455, "watts": 690.4, "celsius": 53, "slowed": [],
-         "pcie": {{"generation": 5, "lanes": 16, "generation_max": 5, "lanes_max": 16}}, **{figures}}} for at, uuid in enumerate({uuids})]
+gpus = [{{"index": at, "name": "NVIDIA H200", "uuid": uuid, "wrong": 0, "sm_mhz": 1455, "watts": 690.4, "celsius": 53,
+         "slowed": [], "pcie": {{"generation": 5, "lanes": 16, "generation_max": 5, "lanes_max": 16}}, **{figures}}}
+        for at, uuid in enumerate({uuids})]
 gpus[1].update(wrong.get("gpu1", {{}}))
 print(json.dumps({{"torch": "2.11.0+cu130", "cuda": "13.0", "nccl": "2.28.9", "gpus": gpus,
                   "all_reduce": {{"gpus": 2, "bytes": 1 << 30, "busbw_gbs": 320.7, "wrong": 0}}}}))
@@ -72,9 +73,9 @@ class Fleet:
         program(folder / "dcgmi", DCGMI.format(folder=folder))
         key = secrets.token_hex(24)
         site = {
-            "ansible_connection": "local", "ansible_become": False, "idc_llm_deployments": DEPLOYMENTS, "idc_llm_customer": "Bank & Sons",
-            "idc_llm_state_dir": str(folder / "state"), "idc_llm_domain": "llm.bank.internal", "acceptance_disk_mib": 64,
-            "acceptance_seconds": 1, "acceptance_dcgmi": str(folder / "dcgmi"),
+            "ansible_connection": "local", "ansible_become": False, "idc_llm_deployments": DEPLOYMENTS,
+            "idc_llm_customer": "Bank & Sons", "idc_llm_state_dir": str(folder / "state"), "idc_llm_domain": "llm.bank.internal",
+            "acceptance_disk_mib": 64, "acceptance_seconds": 1, "acceptance_dcgmi": str(folder / "dcgmi"),
             "idc_llm_secrets": {"tenants": {"bank": {"keys": [key]}}, "engine_key": key[::-1]}}
         groups = {"gpu_nodes": {"hosts": hosts}, "gateways": {"hosts": {"gpu1": None}}, "monitors": {"hosts": {"gpu1": None}}}
         (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": site}, **groups}))
@@ -101,9 +102,10 @@ class Fleet:
     def play(self, playbook: str, *arguments: str, **over) -> tuple[int, str]:
         """(status, output on one line)."""
         done = subprocess.run(
-            [BIN / "ansible-playbook", "-i", self.folder / "hosts.yml", f"playbooks/{playbook}.yml", "-e", json.dumps({**self.over, **over}),
-             *arguments], cwd=ROOT, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-            timeout=600, env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_PIPELINING": "1",
+            [BIN / "ansible-playbook", "-i", self.folder / "hosts.yml", f"playbooks/{playbook}.yml", "-e",
+             json.dumps({**self.over, **over}), *arguments],
+            cwd=ROOT, text=True, check=False, timeout=600, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_PIPELINING": "1",
                              "COLUMNS": "400"})
         return done.returncode, re.sub(r"\s+", " ", done.stdout)
 
@@ -145,7 +147,8 @@ def test_from_a_bad_gpu_to_a_fleet_that_is_accepted(tmp_path):
 
     # another card in its place: measured again, with its neighbour too; a higher level of DCGM's diagnosis is run
     fleet.gives("gpu2")
-    rc, output = fleet.play("acceptance", "--skip-tags", "always", acceptance_again=True, acceptance_pairs=True, acceptance_dcgm_level=2)
+    rc, output = fleet.play("acceptance", "--skip-tags", "always", acceptance_again=True, acceptance_pairs=True,
+                            acceptance_dcgm_level=2)
     assert rc == 0, output
     assert fleet.asked("gpu1")[-1] == "--seconds 1 --meet tcp://10.0.0.1:29500 --world 4 --first 0"
     assert fleet.asked("gpu2")[-1] == "--seconds 1 --meet tcp://10.0.0.1:29500 --world 4 --first 2"

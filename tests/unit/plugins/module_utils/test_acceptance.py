@@ -221,7 +221,7 @@ def test_a_link_is_judged_while_bytes_go_over_it(link, own, ok, wanted):
 def test_lanes_are_judged_at_rest_and_the_generation_is_not():
     """At rest a link speaks an older generation to save power."""
     gpus = tuple(replace(gpu, pcie={"generation": 1, "generation_max": 5, "width": width, "width_max": 16})
-                 for gpu, width in zip(H200.gpus, (16, 8)))
+                 for gpu, width in zip(H200.gpus, (16, 8), strict=True))
     rows = {row.name: row for row in checks(replace(H200, gpus=gpus))}
     assert rows["GPU 0: PCIe lanes"].ok and not rows["GPU 1: PCIe lanes"].ok
     assert (rows["GPU 1: PCIe lanes"].observed, rows["GPU 1: PCIe lanes"].wanted) == ("8", "at least 16")
@@ -257,7 +257,8 @@ def test_what_nvidia_s_programs_found():
     assert [name for name in found if name.startswith("nvbandwidth") and not found[name][0]] == [
         "nvbandwidth, GPU to host, GB/s, the slowest"]
     assert not judged(with_parts(nvbandwidth={**band, "from_gpu_gbs": 55, "failed": ["x: Error"]}))["nvbandwidth: tests"][0]
-    assert not judged(with_parts(nvbandwidth={**band, "from_gpu_gbs": 55}), {"peer_gbs": 400})["nvbandwidth, GPU to GPU, GB/s, the slowest"][0]
+    found = judged(with_parts(nvbandwidth={**band, "from_gpu_gbs": 55}), {"peer_gbs": 400})
+    assert not found["nvbandwidth, GPU to GPU, GB/s, the slowest"][0]
     found = judged(with_parts(nccl_tests={"gpus": 2, "bytes": 1, "busbw_gbs": 200.0, "wrong": 1}))
     assert [found[f"nccl-tests all_reduce_perf{end}"][0] for end in (": results", ", GB/s")] == [False, False]
 
@@ -294,7 +295,8 @@ def test_parts_are_added_to_what_is_known():
     first = verdict(H200, None, "first", with_parts(disk={"gbs": 2.0}, dcgm={"level": 1, "not_run": "no dcgmi"}))
     assert (first["due"], first["due_beside"]) == (False, False)
     assert verdict(H200, first, "second", dcgm_level=2)["due_beside"], "a higher level than was run"
-    again = verdict(H200, first, "second", {"dcgm": {"level": 2, "tests": [{"name": "a", "status": "pass", "words": []}]}}, dcgm_level=2)
+    diagnosed = {"dcgm": {"level": 2, "tests": [{"name": "a", "status": "pass", "words": []}]}}
+    again = verdict(H200, first, "second", diagnosed, dcgm_level=2)
     assert (again["measured"]["gpus"], again["measured"]["disk"], again["due_beside"]) == (MEASURED["gpus"], {"gbs": 2.0}, False)
     paired = verdict(H200, again, "third", {"pairs": {"b": FAST}})
     assert verdict(H200, paired, "fourth", {"pairs": {"c": FAST}})["measured"]["pairs"] == {"b": FAST, "c": FAST}

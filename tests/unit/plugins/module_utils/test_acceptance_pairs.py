@@ -30,7 +30,8 @@ def test_each_host_has_its_neighbours_and_is_in_one_pair_of_a_round(count):
 
 def test_what_two_halves_have_to_know():
     assert rounds(EIGHT[:2], port=30000) == [[{
-        "hosts": ["gpu1", "gpu2"], "meet": "tcp://10.0.0.1:30000", "world": 16, "first": {"gpu1": 0, "gpu2": 8}, "wire_gbs": 400.0}]]
+        "hosts": ["gpu1", "gpu2"], "meet": "tcp://10.0.0.1:30000", "world": 16, "first": {"gpu1": 0, "gpu2": 8},
+        "wire_gbs": 400.0}]]
     assert rounds(EIGHT[:1]) == rounds([]) == []
 
 
@@ -52,8 +53,8 @@ def test_what_was_measured_is_not_measured_again_unless_asked_for():
     assert len(rounds([known[0], EIGHT[1]])) == 1, "one of them has another driver by now"
 
 
-FACT = {"gpus": [{"uuid": "a", "name": "NVIDIA H200"}, {"uuid": "b", "name": "NVIDIA H200"}], "acceptance_gpus": ["a", "b"], "idle": True,
-        "nccl": {"NCCL_IB_HCA": "=mlx5_0:1,mlx5_1:1"},
+FACT = {"gpus": [{"uuid": "a", "name": "NVIDIA H200"}, {"uuid": "b", "name": "NVIDIA H200"}], "idle": True,
+        "acceptance_gpus": ["a", "b"], "nccl": {"NCCL_IB_HCA": "=mlx5_0:1,mlx5_1:1"},
         "rdma": [{"device": f"mlx5_{number}", "port": 1, "rate_gbps": 400.0} for number in range(3)],
         "acceptance_now": {"checks": [{"kind": "health", "ok": True}, {"kind": "pairs", "ok": False}],
                            "measured": {"pairs": {"x": {"busbw_gbs": 3}, "y": {"error": "no answer"}}}}}
@@ -81,7 +82,8 @@ def test_pairs_of_another_driver_do_not_count():
 def test_hosts_that_a_deployment_spans():
     gpus = {"gpu1": 8, "gpu2": 8, "gpu3": 8, "gpu4": 4}
     assert spanning([{"tensor_parallel": 8}], gpus, {}) == []
-    assert spanning([{"tensor_parallel": 8, "pipeline_parallel": 2, "hosts": ["gpu3", "gpu1", "gone"]}], gpus, {}) == ["gpu1", "gpu3"]
+    wide = {"tensor_parallel": 8, "pipeline_parallel": 2, "hosts": ["gpu3", "gpu1", "gone"]}
+    assert spanning([wide], gpus, {}) == ["gpu1", "gpu3"]
     assert spanning([{"data_parallel": 16}], gpus, {}) == list(gpus)
     assert spanning([{"tensor_parallel": "many"}, {}], gpus, {}) == []
     ranks = [{"deployment": "v3", "slot": "blue", "replica": 0, "host": host} for host in ("gpu2", "gpu3")]

@@ -31,19 +31,21 @@ LINK = {"generation": 5, "lanes": 16, "generation_max": 5, "lanes_max": 16}
 
 def seen(name, date="2026-11-30T06:10:42Z", driver="580.159.04", **wrong):
     """(fact, verdict) of a host of two H200, one of which may be wrong."""
-    gpus = tuple(Gpu(index=at, uuid=f"GPU-{name}-{at}", serial=f"16540{at}", name="NVIDIA H200", pci_device_id="0x2335", healthy=True,
-                     pci_address=f"0000:1{at}:00.0", pcie={"width": 16, "width_max": 16}) for at in range(2))
+    gpus = tuple(Gpu(index=at, uuid=f"GPU-{name}-{at}", serial=f"16540{at}", name="NVIDIA H200", pci_device_id="0x2335",
+                     healthy=True, pci_address=f"0000:1{at}:00.0", pcie={"width": 16, "width_max": 16}) for at in range(2))
     rows = [{"index": gpu.index, "uuid": gpu.uuid, "wrong": 0, "slowed": [], "pcie": LINK, "matmul_tflops": 670.0 + gpu.index,
              "memory_gbs": 4243.4, "to_gpu_gbs": 55.1, "from_gpu_gbs": 55.3} for gpu in gpus]
     rows[1].update(wrong)
     measured = {"torch": "2.11.0", "cuda": "13.0", "nccl": "2.28.9", "gpus": rows, "disk": {"gbs": 3.2, "by": "fio-3.33"},
-                "all_reduce": {"gpus": 2, "bytes": 1, "busbw_gbs": 320.7, "wrong": 0}, "dcgm": {"level": 1, "not_run": "there is no dcgmi"}}
+                "all_reduce": {"gpus": 2, "bytes": 1, "busbw_gbs": 320.7, "wrong": 0},
+                "dcgm": {"level": 1, "not_run": "there is no dcgmi"}}
     view = NvmlView("ok", driver_version=driver, gpus=gpus)
     return {"gpus": [vars(gpu) for gpu in gpus]}, verdict(view, None, date, measured)
 
 
 def row(name, **words):
-    return host_row(name, *seen(name, **words), {"system_vendor": "Maker", "product_name": "HGX", "product_serial": f"S-{name}"}, "0.33.0")
+    machine = {"system_vendor": "Maker", "product_name": "HGX", "product_serial": f"S-{name}"}
+    return host_row(name, *seen(name, **words), machine, "0.33.0")
 
 
 def page(*rows, lang="en", names=None):
@@ -76,7 +78,8 @@ def test_a_host_s_row():
     assert (found["accepted"], found["measured"], found["machine"], found["serial"]) == (True, True, "Maker HGX", "S-gpu1")
     assert found["versions"] == {"driver": "580.159.04", "cuda": "13.0", "nccl": "2.28.9", "torch": "2.11.0", "engine": "0.33.0",
                                  "dcgm": None}
-    assert found["gpus"][1] == {"index": 1, "name": "H200 SXM", "uuid": "GPU-gpu1-1", "serial": "165401", "pci_address": "0000:11:00.0"}
+    assert found["gpus"][1] == {"index": 1, "name": "H200 SXM", "uuid": "GPU-gpu1-1", "serial": "165401",
+                                "pci_address": "0000:11:00.0"}
     bare = host_row("gpu1", {}, {}, {"product_name": "NA", "product_serial": "NA"}, "")
     assert (bare["machine"], bare["serial"], bare["accepted"], bare["gpus"]) == ("", "", False, [])
 
@@ -90,7 +93,8 @@ def test_who_was_not_reached_keeps_what_was_known_and_who_never_was_is_no_pass()
     assert [(one["name"], one["accepted"]) for one in more["hosts"]] == [("a", True), ("c", None)] and not more["accepted"]
     for kept in (None, [], {"schema": 0, "hosts": [{"name": "a", "accepted": True}]}):
         assert not fleet(["a"], {}, kept, SITE)["accepted"]
-    assert fleet([], {}, None, {}) == {"schema": 1, "site": "", "customer": "", "contractor": "", "accepted": False, "date": None, "hosts": []}
+    assert fleet([], {}, None, {}) == {"schema": 1, "site": "", "customer": "", "contractor": "", "accepted": False, "date": None,
+                                       "hosts": []}
 
 
 def test_checks_of_a_kind_stand_in_one_cell():
@@ -146,9 +150,10 @@ def test_words_from_outside_are_text():
 
 def test_what_a_customer_reads():
     text = "".join(Page(page(row("gpu1"), row("gpu2", wrong=3, memory_gbs=3000.0), names=["gpu1", "gpu2", "gpu3"])).texts)
-    for words in ("Acceptance report", "Not accepted", "1 of 3 hosts are accepted", "Maker HGX, S-gpu1", "2 × H200 SXM", "No verdict",
-                  "✗ GPU 1: 3 wrong of a product", "≥ 3816", "✗ GPU 1: 3000", "– not run", "IDC-ACC-003", "Replace the card that is named",
-                  "gpu3 has no verdict", "IDC-ACC-009", "GPU-gpu2-1", "165401", "Signature", "Customer: Bank", "2026-11-30 06:10 UTC"):
+    for words in ("Acceptance report", "Not accepted", "1 of 3 hosts are accepted", "Maker HGX, S-gpu1", "2 × H200 SXM",
+                  "No verdict", "✗ GPU 1: 3 wrong of a product", "≥ 3816", "✗ GPU 1: 3000", "– not run", "IDC-ACC-003",
+                  "Replace the card that is named", "gpu3 has no verdict", "IDC-ACC-009", "GPU-gpu2-1", "165401", "Signature",
+                  "Customer: Bank", "2026-11-30 06:10 UTC"):
         assert words in text, words
     good = "".join(Page(page(row("gpu1"))).texts)
     assert "All 1 hosts are accepted." in good and "Not accepted" not in good and "IDC-ACC" not in good
@@ -158,7 +163,8 @@ def test_the_same_in_chinese():
     slower = row("gpu2", wrong=3)
     slower["drift"] = ["GPU 1: GPU memory, GB/s: 3900, was 4241.6", "disk of the store, read, GB/s: 1, was 2"]
     text = "".join(Page(page(row("gpu1"), slower, lang="zh")).texts)
-    for words in ("验收报告", "未通过", "2 台主机中有 1 台通过验收", "显存带宽", "GPU 1: 显存带宽，GB/s: 3900，上次 4241.6", "模型存储磁盘读取，GB/s: 1，上次 2",
+    for words in ("验收报告", "未通过", "2 台主机中有 1 台通过验收", "显存带宽",
+                  "GPU 1: 显存带宽，GB/s: 3900，上次 4241.6", "模型存储磁盘读取，GB/s: 1，上次 2",
                   "3 个乘积结果错误", "请更换所指出的卡", "签字", "甲方: Bank"):
         assert words in text, words
     for words in ("Not accepted", "Signature", "Threshold", "wrong of a product"):
@@ -178,7 +184,8 @@ def hostvars():
     found = {}
     for name in ("gpu1", "gpu2"):
         fact, judged = seen(name)
-        found[name] = {"ansible_facts": {"idc_llm_gpu": {**fact, "acceptance": None, "acceptance_now": judged, "idle": True, "rdma": [],
+        found[name] = {"ansible_facts": {"idc_llm_gpu": {**fact, "acceptance": None, "acceptance_now": judged, "idle": True,
+                                                         "rdma": [],
                                                          "acceptance_gpus": judged["gpu_uuids"], "nccl": {}},
                                          "product_name": "HGX", "default_ipv4": {"address": f"10.0.0.{name[-1]}"}}}
     return found
@@ -215,5 +222,6 @@ def test_pairs_of_what_ansible_knows():
 def test_what_was_skipped_says_nothing_but_why():
     said = {"gpus": {"skipped": True}, "disk": {"rc": 0, "stdout": '{"gbs": 2.0}'}, "dcgm": {"skipped": True}}
     assert filters.acceptance_measured(said, 1) == {"disk": {"gbs": 2.0}}
-    assert filters.acceptance_measured(said, 1, {"dcgm": "there is no dcgmi"})["dcgm"] == {"level": 1, "not_run": "there is no dcgmi"}
+    why = "there is no dcgmi"
+    assert filters.acceptance_measured(said, 1, {"dcgm": why})["dcgm"] == {"level": 1, "not_run": why}
     assert filters.acceptance_errors(None, "gpu1", "zh")[0].startswith("IDC-ACC-009: gpu1")

@@ -17,8 +17,9 @@ from ansible_collections.idc.llm.plugins.module_utils._acceptance_tools import (
 
 
 def gpu(number, status, *words):
+    warnings = [{"error_category": 8, "error_id": 29, "error_severity": 5, "warning": word} for word in words]
     return {"entity_group": "GPU", "entity_group_id": 1, "entity_id": number, "status": status,
-            **({"warnings": [{"error_category": 8, "error_id": 29, "error_severity": 5, "warning": word} for word in words]} if words else {})}
+            **({"warnings": warnings} if words else {})}
 
 
 DCGM_4 = {
@@ -59,7 +60,8 @@ def test_a_diagnosis_that_did_not_run_is_an_error():
 
 
 def case(name, *rows, status="Passed", **words):
-    return {"name": name, "status": status, "bandwidth_description": "GB/s", "bandwidth_matrix": [list(row) for row in rows], **words}
+    matrix = [list(row) for row in rows]
+    return {"name": name, "status": status, "bandwidth_description": "GB/s", "bandwidth_matrix": matrix, **words}
 
 
 def test_nvbandwidth_s_slowest_are_taken():
@@ -77,7 +79,7 @@ def test_nvbandwidth_s_slowest_are_taken():
 
 
 NCCL_TESTS = """\
-# nThread 1 nGpus 2 minBytes 1073741824 maxBytes 8589934592 step: 2(factor) warmup iters: 5 iters: 20 agg iters: 1 validation: 1 graph: 0
+# nThread 1 nGpus 2 minBytes 1073741824 maxBytes 8589934592 step: 2(factor) warmup iters: 5 iters: 20 agg iters: 1 validation: 1
 #
 # Using devices
 #  Rank  0 Group  0 Pid  40431 on      gpu1 device  0 [0x18] NVIDIA H200
