@@ -13,13 +13,19 @@ from dataclasses import asdict
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_checks import checks, measurable, measured_checks
-from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import NAMES, PER_GPU, TOGETHER
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import NAMES, PER_GPU, THRESHOLDS, TOGETHER
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._gpu import NvmlView
 
 SCHEMA = 3
 IDLE_BYTES = 1 << 30  # a card that holds less is idle: its driver and a desktop take some
-FILE = "/var/lib/idc_llm/acceptance.json"
+ACCEPTANCE_ARGUMENTS: Dict[str, Any] = {  # of gpu_facts; doc_fragments/_acceptance says what they are
+    "acceptance_file": {"type": "path", "default": "/var/lib/idc_llm/acceptance.json"},
+    "acceptance_measure": {"type": "bool", "default": True},
+    "acceptance_measured": {"type": "dict"},
+    "acceptance_dcgm_level": {"type": "int", "default": 0},
+    "acceptance_thresholds": {"type": "dict", "options": {figure: {"type": "float"} for figure in THRESHOLDS}},
+}
 DRIFT = 0.95  # a figure that is under so much of the last accepted one is told, though it may be good enough
 OF_GPUS = ("gpus", "all_reduce", "torch", "cuda", "nccl", "error")  # the parts that _agent_gpu_check.py gives, or why it gave none
 # which sentence of the catalogue is for which kind of check; all others are figures

@@ -312,9 +312,7 @@ ansible_facts:
           contains:
             schema: {description: "Version of this layout.", type: int}
             accepted: {description: "Whether all checks hold.", type: bool}
-            checks: {type: list, elements: dict,
-              description: "C(name), C(ok), C(observed) and C(wanted) of each check, its C(kind), of a figure C(value) and C(least),
-                and C(run), whether it could be tried."}
+            checks: {type: list, elements: dict, description: "C(name), C(ok), C(observed), C(wanted), C(kind), C(value), C(least), C(run)."}
             driver_version: {description: "The driver that was judged.", type: str}
             gpu_uuids: {description: "The GPUs that were judged, sorted.", type: list, elements: str}
             measured: {description: "What was measured, part by part. Null where nothing was.", type: dict}
@@ -332,9 +330,8 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.idc.llm.plugins.module_utils import _gpu, _host, _rdma
-from ansible_collections.idc.llm.plugins.module_utils._acceptance import FILE, idle, verdict
+from ansible_collections.idc.llm.plugins.module_utils._acceptance import ACCEPTANCE_ARGUMENTS, idle, verdict
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_checks import measurable
-from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import THRESHOLDS
 from ansible_collections.idc.llm.plugins.module_utils._nvml import BINDING_PATH, load_binding
 
 ARGUMENTS: dict[str, Any] = {
@@ -343,11 +340,7 @@ ARGUMENTS: dict[str, Any] = {
     "store_path": {"type": "path", "default": "/var/lib/idc_llm/store"},
     "nccl_debug": {"type": "str", "choices": ["WARN", "INFO"], "default": "WARN"},
     "binding_path": {"type": "path", "default": BINDING_PATH},
-    "acceptance_file": {"type": "path", "default": FILE},
-    "acceptance_measure": {"type": "bool", "default": True},
-    "acceptance_measured": {"type": "dict"},
-    "acceptance_dcgm_level": {"type": "int", "default": 0},
-    "acceptance_thresholds": {"type": "dict", "options": {figure: {"type": "float"} for figure in THRESHOLDS}},
+    **ACCEPTANCE_ARGUMENTS,
     "lang": {"type": "str", "choices": ["en", "zh"], "default": "en"},
 }
 
@@ -366,6 +359,7 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
         nccl = _rdma.nccl_environment(ports, interface, _rdma.link_speed(interface, sysfs), given["nccl_debug"])
     previous = read_verdict(given["acceptance_file"])
     own = {figure: least for figure, least in (given["acceptance_thresholds"] or {}).items() if least is not None}
+    asked = (given["acceptance_measured"], own, given["acceptance_measure"], given["acceptance_dcgm_level"])
     return dict(
         view.as_dict(),
         summary=_gpu.summary(view, cards, sum(port.state == "ACTIVE" for port in ports), nouveau),
@@ -379,8 +373,7 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
         host=_host.read_host(sysfs, proc),
         store=_host.read_store(given["store_path"], proc),
         acceptance=previous,
-        acceptance_now=verdict(view, previous, now, given["acceptance_measured"], own, given["acceptance_measure"],
-                               given["acceptance_dcgm_level"]),
+        acceptance_now=verdict(view, previous, now, *asked),
         acceptance_gpus=measurable(view),
         idle=idle(view),
     )
