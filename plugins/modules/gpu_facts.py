@@ -312,7 +312,9 @@ ansible_facts:
           contains:
             schema: {description: "Version of this layout.", type: int}
             accepted: {description: "Whether all checks hold.", type: bool}
-            checks: {type: list, elements: dict, description: "C(name), C(ok), C(observed), C(wanted), C(kind), C(value), C(least), C(run)."}
+            checks: {type: list, elements: dict,
+              description: "C(name), C(ok), C(observed) and C(wanted) of each check, its C(kind), of a figure C(value) and C(least),
+                and C(run), whether it could be tried."}
             driver_version: {description: "The driver that was judged.", type: str}
             gpu_uuids: {description: "The GPUs that were judged, sorted.", type: list, elements: str}
             measured: {description: "What was measured, part by part. Null where nothing was.", type: dict}
@@ -323,7 +325,6 @@ ansible_facts:
             date: {description: "When, in UTC, ISO 8601.", type: str}
 """
 
-import json
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any, Mapping
@@ -357,7 +358,7 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
         ports = _rdma.read_rdma(sysfs, [gpu.pci_address for gpu in view.gpus])
         interface = _rdma.interface_of(given["address"], proc=proc)
         nccl = _rdma.nccl_environment(ports, interface, _rdma.link_speed(interface, sysfs), given["nccl_debug"])
-    previous = read_verdict(given["acceptance_file"])
+    previous = _host.read_verdict(given["acceptance_file"])
     own = {figure: least for figure, least in (given["acceptance_thresholds"] or {}).items() if least is not None}
     asked = (given["acceptance_measured"], own, given["acceptance_measure"], given["acceptance_dcgm_level"])
     return dict(
@@ -377,16 +378,6 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
         acceptance_gpus=measurable(view),
         idle=idle(view),
     )
-
-
-def read_verdict(path: str) -> dict[str, Any] | None:
-    """The verdict file's mapping; None where it is absent, unreadable or something else."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            data = json.load(stream)
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
 
 
 def main() -> None:
