@@ -175,11 +175,12 @@ def rank(torch: Any, number: int, ring: Ring, seconds: float, mib: int) -> dict[
     turns, spent, began = 0, 0.0, time.monotonic()
     enough = torch.zeros(1, device=device)
     while True:  # all ranks must do as many: the first one says when it is enough
+        batch = 10 if turns else 1  # one over a slow network takes a quarter of a minute
         begin = time.monotonic()
-        for _turn in range(10):
+        for _turn in range(batch):
             torch.distributed.all_reduce(data)
         settle()
-        turns, spent = turns + 10, spent + time.monotonic() - begin
+        turns, spent = turns + batch, spent + time.monotonic() - begin
         enough.fill_(float(time.monotonic() - began >= seconds))
         torch.distributed.broadcast(enough, 0)
         if enough.item():

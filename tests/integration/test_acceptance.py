@@ -100,12 +100,13 @@ class Fleet:
         return json.loads((folder / "report.json").read_text()), (folder / "report.html").read_text()
 
     def play(self, playbook: str, *arguments: str, **over) -> tuple[int, str]:
-        """(status, output on one line)."""
+        """(status, output on one line). over: extra variables, and PATH of the environment."""
+        path = over.pop("PATH", os.environ["PATH"])
         done = subprocess.run(
             [BIN / "ansible-playbook", "-i", self.folder / "hosts.yml", f"playbooks/{playbook}.yml", "-e",
              json.dumps({**self.over, **over}), *arguments],
-            cwd=ROOT, text=True, check=False, timeout=600, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_PIPELINING": "1",
+            cwd=ROOT, text=True, check=False, timeout=900, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_PIPELINING": "1", "PATH": path,
                              "COLUMNS": "400"})
         return done.returncode, re.sub(r"\s+", " ", done.stdout)
 
@@ -155,3 +156,15 @@ def test_from_a_bad_gpu_to_a_fleet_that_is_accepted(tmp_path):
     assert fleet.verdict("gpu2")["measured"]["pairs"]["gpu1"]["busbw_gbs"] == 45.2
     assert (tmp_path / "diagnosed").read_text().splitlines() == ["diag -r 1 -j"] * 2 + ["diag -r 2 -j"] * 2
     assert fleet.report()[0]["accepted"]
+
+
+def test_nothing_is_measured_in_check_mode_nor_beside_an_engine(tmp_path):
+    fleet = Fleet(tmp_path)
+    rc, output = fleet.play("acceptance", "--skip-tags", "always", "--check", "--limit", "gpu1")
+    assert rc == 0 and fleet.asked("gpu1") == [] and not (tmp_path / "state").exists() and not (tmp_path / "lib").exists(), output
+
+    program(tmp_path / "bin/systemctl", "#!/bin/sh\necho idc-vllm@v3-blue-0.service loaded activating start\n")
+    rc, output = fleet.play("acceptance", "--skip-tags", "always", "--limit", "gpu1", PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert rc == 0 and fleet.asked("gpu1") == [] and "the GPUs are not measured: programs run on them" in output, output
+    assert fleet.verdict("gpu1")["due"] and fleet.verdict("gpu1")["measured"] is None
+    assert [row["accepted"] for row in fleet.report()[0]["hosts"]] == [True, None]

@@ -80,13 +80,13 @@ class Dist:
     """torch.distributed as a rank uses it: remembers how it was met with."""
 
     def __init__(self):
-        self.met = None
+        self.met, self.sums = None, 0
 
     def init_process_group(self, backend, **words):
         self.met = (backend, words["init_method"], words["rank"], words["world_size"])
 
     def all_reduce(self, data):
-        pass
+        self.sums += 1
 
     def broadcast(self, data, source):
         assert source == 0, "the first rank of all says when it is enough"
@@ -137,6 +137,7 @@ def test_a_half_s_ranks_follow_the_other_half_s():
     found = agent.rank(torch, 1, agent.Ring("tcp://10.0.0.1:29500", 4, 2, "gloo"), 0.01, 1)
     assert torch.distributed.met == ("gloo", "tcp://10.0.0.1:29500", 3, 4)
     assert (found["gpus"], found["bytes"]) == (4, 1 << 20)
+    assert torch.distributed.sums % 10 == 2, "one to see whether it is right, one by itself, then ten at a time"
     assert found["wrong"] == 1, "nobody has added anything to this rank's 4, and 10 was wanted"
 
 
