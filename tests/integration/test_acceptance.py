@@ -106,8 +106,9 @@ class Fleet:
             [BIN / "ansible-playbook", "-i", self.folder / "hosts.yml", f"playbooks/{playbook}.yml", "-e",
              json.dumps({**self.over, **over}), *arguments],
             cwd=ROOT, text=True, check=False, timeout=900, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_PIPELINING": "1", "PATH": path,
-                             "COLUMNS": "400"})
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_PIPELINING": "1", "PATH": path,
+                 "COLUMNS": "400"})
         return done.returncode, re.sub(r"\s+", " ", done.stdout)
 
 
