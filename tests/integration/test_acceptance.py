@@ -47,6 +47,18 @@ echo '{{"DCGM Diagnostic": {{"test_categories": [{{"category": "Deployment", "te
   {{"name": "software", "results": [{{"entity_group": "GPU", "entity_id": 0, "status": "Pass"}}]}}]}}]}},
   "metadata": {{"version": "4.2.3"}}}}'
 """
+# as far as the role knows of them: what they are asked, and an answer in the form of their own
+NVBANDWIDTH = """\
+#!/bin/sh
+echo "$CUDA_VISIBLE_DEVICES: $*" >>{folder}/copied
+echo '{{"nvbandwidth": {{"version": "v0.8", "testcases": [{{"name": "host_to_device_memcpy_ce", "status": "Passed",
+  "bandwidth_matrix": [["55.3", "55.1"]]}}]}}}}'
+"""
+NCCL_TESTS = """\
+#!/bin/sh
+echo "$CUDA_VISIBLE_DEVICES: $*" >>{folder}/summed
+echo '  1073741824     268435456     float     sum      -1   3301.3  325.25  325.25      0   3299.8  325.40  325.40      0'
+"""
 DEPLOYMENTS = [{"name": "v3", "model": "org/v3", "revision": "abc", "tensor_parallel": 2, "sources": ["file:///srv/v3"]}]
 
 
@@ -149,13 +161,21 @@ def test_from_a_bad_gpu_to_a_fleet_that_is_accepted(tmp_path):
 
     # another card in its place: measured again, with its neighbour too; a higher level of DCGM's diagnosis is run
     fleet.gives("gpu2")
+    program(tmp_path / "nvbandwidth", NVBANDWIDTH.format(folder=tmp_path))
+    program(tmp_path / "all_reduce_perf", NCCL_TESTS.format(folder=tmp_path))
     rc, output = fleet.play("acceptance", "--skip-tags", "always", acceptance_again=True, acceptance_pairs=True,
-                            acceptance_dcgm_level=2)
+                            acceptance_dcgm_level=2, acceptance_nvbandwidth=str(tmp_path / "nvbandwidth"),
+                            acceptance_nccl_tests=str(tmp_path / "all_reduce_perf"))
     assert rc == 0, output
     assert fleet.asked("gpu1")[-1] == "--seconds 1 --meet tcp://10.0.0.1:29500 --world 4 --first 0"
     assert fleet.asked("gpu2")[-1] == "--seconds 1 --meet tcp://10.0.0.1:29500 --world 4 --first 2"
     assert fleet.verdict("gpu2")["measured"]["pairs"]["gpu1"]["busbw_gbs"] == 45.2
     assert (tmp_path / "diagnosed").read_text().splitlines() == ["diag -r 1 -j"] * 2 + ["diag -r 2 -j"] * 2
+    parts = fleet.verdict("gpu1")["measured"]
+    assert (parts["nvbandwidth"]["to_gpu_gbs"], parts["nccl_tests"]["busbw_gbs"]) == (55.1, 325.25)
+    assert sorted((tmp_path / "copied").read_text().splitlines())[0] == (
+        "GPU-10,GPU-11: -j -t host_to_device_memcpy_ce device_to_host_memcpy_ce device_to_device_memcpy_read_ce")
+    assert sorted((tmp_path / "summed").read_text().splitlines())[0] == "GPU-10,GPU-11: -b 1G -e 8G -f 2 -g 2"
     assert fleet.report()[0]["accepted"]
 
 
