@@ -20,8 +20,13 @@ options:
     default: true
   acceptance_measured:
     description:
-      - What C(_agent_gpu_check.py) printed just now, or C(error) with what went wrong. Without it that of the last verdict counts.
+      - Parts of a measurement that were made just now, as P(idc.llm.acceptance_measured#filter) gives them. The parts that are not
+        in it count as in the last verdict.
     type: dict
+  acceptance_dcgm_level:
+    description: The level of DCGM's diagnosis that is wanted. A verdict with a lower one is due.
+    type: int
+    default: 0
   acceptance_thresholds:
     description: The least that is good enough on this host, in the place of what the collection expects of its cards.
     type: dict
@@ -40,5 +45,20 @@ options:
         type: float
       busbw_gbs:
         description: Bus bandwidth of an all-reduce over all GPUs of the host, in GB/s.
+        type: float
+      pcie_generation:
+        description: PCIe generation of a GPU's link under load.
+        type: float
+      pcie_lanes:
+        description: Lanes of a GPU's link, at rest and under load.
+        type: float
+      disk_read_gbs:
+        description: Direct reads of the filesystem where the store lies, in GB/s.
+        type: float
+      peer_gbs:
+        description: Copies from GPU to GPU by nvbandwidth, the slowest of them, in GB/s.
+        type: float
+      pair_busbw_gbs:
+        description: Bus bandwidth of an all-reduce over the GPUs of two hosts, in GB/s.
         type: float
 """

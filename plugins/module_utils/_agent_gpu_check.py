@@ -10,26 +10,33 @@ object:
     gpus          of each: index, name, uuid, matmul_tflops (bf16, dense), memory_gbs (read and written, device to device),
                   to_gpu_gbs and from_gpu_gbs (pinned memory, over PCIe), wrong (elements of a product that should be equal and are
                   not), and what nvidia-smi shows under load: sm_mhz, watts, celsius, slowed (reasons that slow a clock, other than
-                  the power limit)
+                  the power limit), and while bytes go over it pcie: generation, lanes, generation_max, lanes_max (of card and slot)
     all_reduce    gpus, bytes, busbw_gbs, wrong; null with one GPU. busbw is what the links carry, as nccl-tests defines it:
                   https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md
     torch, cuda, nccl    versions, as loaded
+
+With --meet it is one host's half of an all-reduce with another one: --world ranks in all, of which this host's GPUs are --first
+and the following. The one whose --first is 0 listens there. Prints what it saw of all_reduce. --backend gloo does the same without
+GPUs, with one rank for each half: it proves the way, not the speed.
 
 GB is 10^9 bytes. Exit status: 0; 1 no torch, no GPU, or a measurement that broke off, with one line on stderr.
 """
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Sequence
 
 MIB = 1 << 20
 WARM, LIMIT_S = 3, 120
+PATIENCE_S = 60  # that a rank waits for the others to come
 # clocks_event_reasons: https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html
 IDLE, APPLICATIONS, POWER_CAP, SYNC_BOOST, DISPLAY = 0x1, 0x2, 0x4, 0x10, 0x100
 HARMLESS = IDLE | APPLICATIONS | POWER_CAP | SYNC_BOOST | DISPLAY
@@ -56,6 +63,15 @@ def under_load(uuid: str) -> dict[str, Any]:
         except (OSError, subprocess.SubprocessError, ValueError):
             continue
     return {}
+
+
+def link(uuid: str) -> dict[str, Any]:
+    """The GPU's PCIe link as it is now; nothing where nvidia-smi does not say."""
+    try:
+        now, lanes, most, widest = smi(uuid, "pcie.link.gen.current,pcie.link.width.current,pcie.link.gen.max,pcie.link.width.max")
+        return {"pcie": {"generation": int(now), "lanes": int(lanes), "generation_max": int(most), "lanes_max": int(widest)}}
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return {}
 
 
 def smi(uuid: str, fields: str) -> list[str]:
@@ -122,64 +138,97 @@ def one_gpu(torch: Any, index: int, seconds: float, mib: int) -> dict[str, Any]:
     copied = timed(torch, lambda: back.copy_(there), seconds)
     pinned = torch.empty(count, dtype=torch.uint8, pin_memory=True)
     to_gpu = timed(torch, lambda: there.copy_(pinned, non_blocking=True), seconds)
+    for _turn in range(int(1.0 / to_gpu)):  # nvidia-smi looks while a second of copies is queued: at rest a link slows down
+        there.copy_(pinned, non_blocking=True)
+    seen.update(link(uuid))
+    torch.cuda.synchronize()
     from_gpu = timed(torch, lambda: pinned.copy_(there, non_blocking=True), seconds)
     return {"index": index, "name": known.name, "uuid": uuid, "matmul_tflops": round(2 * size**3 / per_matmul / 1e12, 1),
             "memory_gbs": round(2 * count / copied / 1e9, 1), "to_gpu_gbs": round(count / to_gpu / 1e9, 2),
             "from_gpu_gbs": round(count / from_gpu / 1e9, 2), "wrong": wrong, **seen}
 
 
-def rank(torch: Any, number: int, ranks: int, meet: str, seconds: float, mib: int) -> dict[str, Any]:
-    """One process of the all-reduce, on its GPU."""
-    torch.cuda.set_device(number)
-    torch.distributed.init_process_group("nccl", init_method=f"file://{meet}", rank=number, world_size=ranks)
-    data = torch.full((mib * MIB // 4,), float(number + 1), device="cuda")
+@dataclass(frozen=True)
+class Ring:
+    """Who takes part in an all-reduce: ranks in all, this host's first, and where they meet (as torch.distributed has it)."""
+
+    meet: str
+    world: int
+    first: int = 0
+    backend: str = "nccl"
+
+
+def rank(torch: Any, number: int, ring: Ring, seconds: float, mib: int) -> dict[str, Any]:
+    """One process of the all-reduce, on its GPU; number: which one of this host's."""
+    device = "cuda" if ring.backend == "nccl" else "cpu"
+    own, ranks = ring.first + number, ring.world
+    if device == "cuda":
+        torch.cuda.set_device(number)
+    torch.distributed.init_process_group(ring.backend, init_method=ring.meet, rank=own, world_size=ranks,
+                                         timeout=datetime.timedelta(seconds=PATIENCE_S))
+    settle = torch.cuda.synchronize if device == "cuda" else int
+    data = torch.full((mib * MIB // 4,), float(own + 1), device=device)
     torch.distributed.all_reduce(data)
     wrong = int((data != ranks * (ranks + 1) / 2).sum())
     data.zero_()
-    torch.cuda.synchronize()
+    settle()
     turns, spent, began = 0, 0.0, time.monotonic()
-    enough = torch.zeros(1, device="cuda")
+    enough = torch.zeros(1, device=device)
     while True:  # all ranks must do as many: the first one says when it is enough
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        for _turn in range(10):
+        batch = 10 if turns else 1  # one over a slow network takes a quarter of a minute
+        begin = time.monotonic()
+        for _turn in range(batch):
             torch.distributed.all_reduce(data)
-        end.record()
-        torch.cuda.synchronize()
-        turns, spent = turns + 10, spent + begin.elapsed_time(end) / 1000
+        settle()
+        turns, spent = turns + batch, spent + time.monotonic() - begin
         enough.fill_(float(time.monotonic() - began >= seconds))
         torch.distributed.broadcast(enough, 0)
         if enough.item():
             break
     torch.distributed.destroy_process_group()
-    return {"gpus": ranks, "bytes": mib * MIB, "busbw_gbs": round(bus_bandwidth(mib * MIB / 1e9, spent / turns, ranks), 1),
+    return {"gpus": ranks, "bytes": mib * MIB, "busbw_gbs": round(bus_bandwidth(mib * MIB / 1e9, spent / turns, ranks), 3),
             "wrong": wrong}
 
 
-def all_reduce(ranks: int, seconds: float, mib: int) -> dict[str, Any]:
-    """The slowest rank's figure; wrong: of all ranks together. Raises RuntimeError."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, os.path.abspath(__file__), "--seconds", str(seconds), "--mib", str(mib), "--ranks", str(ranks),
-                   "--meet", os.path.join(folder, "meet"), "--rank"]
-        running = [subprocess.Popen([*command, str(number)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-                   for number in range(ranks)]
-        rows, complaints = [], []
-        try:
-            for process in running:
-                out, err = process.communicate(timeout=LIMIT_S + seconds)
-                if process.returncode:
-                    complaints += err.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
-                else:
-                    rows.append(json.loads(out.splitlines()[-1]))
-        except subprocess.TimeoutExpired:
-            complaints.append(f"no answer in {LIMIT_S + seconds:.0f} s")
-        finally:
-            for process in running:
-                process.kill()
-                process.wait()
+def all_reduce(count: int, ring: Ring, seconds: float, mib: int) -> dict[str, Any]:
+    """The slowest figure of this host's ranks; wrong: of all of them together. Raises RuntimeError."""
+    command = [sys.executable, os.path.abspath(__file__), "--seconds", str(seconds), "--mib", str(mib), "--world", str(ring.world),
+               "--first", str(ring.first), "--backend", ring.backend, "--meet", ring.meet, "--rank"]
+    running = [subprocess.Popen([*command, str(number)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+               for number in range(count)]
+    rows, complaints = [], []
+    try:
+        for process in running:
+            out, err = process.communicate(timeout=LIMIT_S + seconds)
+            if process.returncode:
+                complaints += err.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+            else:
+                rows.append(json.loads(out.splitlines()[-1]))
+    except subprocess.TimeoutExpired:
+        complaints.append(f"no answer in {LIMIT_S + seconds:.0f} s")
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
     if complaints:
         raise RuntimeError("all-reduce: " + "; ".join(complaints))
-    return {**min(rows, key=lambda row: float(row["busbw_gbs"])), "wrong": sum(row["wrong"] for row in rows)}
+    slowest = min(float(row["busbw_gbs"]) for row in rows)
+    return {**rows[0], "busbw_gbs": round(slowest, 1 if slowest >= 10 else 3), "wrong": sum(row["wrong"] for row in rows)}
+
+
+def one_host(torch: Any, seconds: float, mib: int) -> dict[str, Any]:
+    """All that is measured on one host. Raises what torch raises, OSError, ValueError."""
+    count = torch.cuda.device_count()
+    own, rows = os.sched_getaffinity(0), []
+    for index in range(count):
+        rows.append(one_gpu(torch, index, seconds, mib))
+        os.sched_setaffinity(0, own)
+    torch.cuda.empty_cache()
+    together = None
+    if count > 1:
+        with tempfile.TemporaryDirectory() as folder:
+            together = all_reduce(count, Ring(f"file://{os.path.join(folder, 'meet')}", count), seconds, mib)
+    return {"torch": torch.__version__, "cuda": torch.version.cuda, "nccl": version(torch), "gpus": rows, "all_reduce": together}
 
 
 def version(torch: Any) -> str:
@@ -197,9 +246,11 @@ def main(argv: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(description="What this host's GPUs do under load.")
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--mib", type=int, default=1024, help="size of what is moved")
+    parser.add_argument("--meet", default="", help="where two hosts' halves meet: tcp://ADDRESS:PORT of the first")
+    parser.add_argument("--world", type=int, default=0, help="ranks of both halves")
+    parser.add_argument("--first", type=int, default=0, help="this half's first rank")
+    parser.add_argument("--backend", choices=["nccl", "gloo"], default="nccl")
     parser.add_argument("--rank", type=int, default=-1, help=argparse.SUPPRESS)
-    parser.add_argument("--ranks", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--meet", default="", help=argparse.SUPPRESS)
     options: Any = parser.parse_args(argv or None)
     if not 0 < options.seconds <= 600 or options.mib < 1:
         sys.stderr.write(f"--seconds {options.seconds:g} --mib {options.mib}: wanted up to 600, from 1\n")
@@ -210,21 +261,18 @@ def main(argv: Sequence[str] = ()) -> int:
     except ImportError as error:
         sys.stderr.write(f"no torch in {sys.executable}: {error}\n")
         return 1
-    if not torch.cuda.is_available():
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not gpus and options.backend == "nccl":
         sys.stderr.write("torch sees no GPU\n")
         return 1
+    ring = Ring(options.meet, options.world, options.first, options.backend)
     try:
         if options.rank >= 0:
-            say(rank(torch, options.rank, options.ranks, options.meet, options.seconds, options.mib))
-            return 0
-        count = torch.cuda.device_count()
-        own, rows = os.sched_getaffinity(0), []
-        for index in range(count):
-            rows.append(one_gpu(torch, index, options.seconds, options.mib))
-            os.sched_setaffinity(0, own)
-        torch.cuda.empty_cache()
-        together = all_reduce(count, options.seconds, options.mib) if count > 1 else None
-        say({"torch": torch.__version__, "cuda": torch.version.cuda, "nccl": version(torch), "gpus": rows, "all_reduce": together})
+            say(rank(torch, options.rank, ring, options.seconds, options.mib))
+        elif options.meet:
+            say(all_reduce(gpus or 1, ring, options.seconds, options.mib))
+        else:
+            say(one_host(torch, options.seconds, options.mib))
     except (RuntimeError, OSError, ValueError) as error:  # torch's errors are RuntimeErrors
         sys.stderr.write(" ".join(str(error).split())[:500] + "\n")
         return 1

@@ -1252,6 +1252,58 @@ CATALOGUE: dict[str, Entry] = {
         en=Text("{path} can't be written: {detail}.", "The baseline or the metric would be lost.",
                 "Make the folder, or name another path."),
         zh=Text("无法写入 {path}：{detail}。", "基线或指标会丢失。", "请创建该目录，或指定其他路径。")),
+    # ACC: acceptance of the hardware
+    "IDC-ACC-001": Entry(
+        en=Text("{host} is not accepted: {observed}.", "Its driver does not answer, or its GPUs are missing or not healthy.",
+                "Reset or replace the GPU that is named, or mend the driver (nvidia-smi -q says more); the next run looks again."),
+        zh=Text("{host} 未通过验收：{observed}。", "驱动没有响应，或 GPU 缺失、不健康。",
+                "请复位或更换所指出的 GPU，或修复驱动（详见 nvidia-smi -q）；下次运行会重新检查。")),
+    "IDC-ACC-002": Entry(
+        en=Text("{host} is not accepted: {observed}.", "A measurement that breaks off proves nothing.",
+                "Look at the kernel's log for Xid messages, mend what it names, and run playbooks/acceptance.yml --limit {host} again."),
+        zh=Text("{host} 未通过验收：{observed}。", "中断的测量不能证明任何事。",
+                "请查看内核日志中的 Xid 消息并修复，然后重新运行 playbooks/acceptance.yml --limit {host}。")),
+    "IDC-ACC-003": Entry(
+        en=Text("{host} is not accepted: {observed}.", "The same sum gave another result: answers computed there cannot be trusted.",
+                "Replace the card that is named, and run playbooks/acceptance.yml --limit {host} -e acceptance_again=true."),
+        zh=Text("{host} 未通过验收：{observed}。", "同样的计算得出了不同的结果：其计算结果不可信。",
+                "请更换所指出的卡，然后运行 playbooks/acceptance.yml --limit {host} -e acceptance_again=true。")),
+    "IDC-ACC-004": Entry(
+        en=Text("{host} is not accepted: {observed}.", "Under load the hardware slows its clocks for heat or power.",
+                "Look at fans, air flow and power supplies, and run playbooks/acceptance.yml --limit {host} -e acceptance_again=true."),
+        zh=Text("{host} 未通过验收：{observed}。", "在负载下，硬件因过热或供电而降频。",
+                "请检查风扇、风道和电源，然后运行 playbooks/acceptance.yml --limit {host} -e acceptance_again=true。")),
+    "IDC-ACC-005": Entry(
+        en=Text("{host} is not accepted: {observed}.", "It is slower than its kind, or than the site asks for.",
+                "Mend it and run playbooks/acceptance.yml --limit {host} -e acceptance_again=true, or write what the site is content with into "
+                "acceptance_thresholds."),
+        zh=Text("{host} 未通过验收：{observed}。", "它比同类硬件慢，或低于站点的要求。",
+                "请修复后运行 playbooks/acceptance.yml --limit {host} -e acceptance_again=true，或把站点可以接受的数值写入 acceptance_thresholds。")),
+    "IDC-ACC-006": Entry(
+        en=Text("{host} is not accepted: {observed}.", "A PCIe link has fewer lanes or an older generation than card and slot can do.",
+                "Reseat the card or its riser, look at the slot's settings in the firmware, and run playbooks/acceptance.yml --limit {host} "
+                "-e acceptance_again=true; a slot that is made so: acceptance_thresholds with pcie_lanes and pcie_generation."),
+        zh=Text("{host} 未通过验收：{observed}。", "PCIe 链路的通道数或代数低于卡和插槽的能力。",
+                "请重新插紧卡或转接板，检查固件中插槽的设置，然后运行 playbooks/acceptance.yml --limit {host} -e acceptance_again=true；"
+                "若插槽本来如此，请在 acceptance_thresholds 中写明 pcie_lanes 和 pcie_generation。")),
+    "IDC-ACC-007": Entry(
+        en=Text("{host} is not accepted: {observed}.", "NVIDIA's own diagnosis found a fault, or did not end.",
+                "Mend what it names, and run playbooks/acceptance.yml --limit {host} -e acceptance_again=true; nvidia-dcgm.service has to run. "
+                "Without dcgmi: acceptance_dcgm_level: 0."),
+        zh=Text("{host} 未通过验收：{observed}。", "NVIDIA 自带的诊断发现了故障，或没有完成。",
+                "请修复它指出的问题，然后运行 playbooks/acceptance.yml --limit {host} -e acceptance_again=true；nvidia-dcgm.service 必须在运行。"
+                "不使用 dcgmi：acceptance_dcgm_level: 0。")),
+    "IDC-ACC-008": Entry(
+        en=Text("{host} is not accepted: {observed}.", "With none of its neighbours it reaches half of what its network ports carry.",
+                "Look at cables, the switch and NCCL_IB_HCA, and that a packet filter lets the hosts speak to each other; then run "
+                "playbooks/acceptance.yml -e acceptance_again=true. What the site is content with: acceptance_thresholds, pair_busbw_gbs."),
+        zh=Text("{host} 未通过验收：{observed}。", "它与任何相邻主机之间都达不到其网口能力的一半。",
+                "请检查线缆、交换机和 NCCL_IB_HCA，并确认包过滤器允许主机互通；然后运行 playbooks/acceptance.yml -e acceptance_again=true。"
+                "站点可以接受的数值写入 acceptance_thresholds 的 pair_busbw_gbs。")),
+    "IDC-ACC-009": Entry(
+        en=Text("{host} has no verdict.", "It was not reached, or has not been looked at yet.",
+                "Run playbooks/acceptance.yml --limit {host} once it can be reached."),
+        zh=Text("{host} 没有验收结论。", "未能连接到它，或尚未检查过它。", "请在可以连接后运行 playbooks/acceptance.yml --limit {host}。")),
     # GW: the gateway
     "IDC-GW-001": Entry(
         en=Text("{host} has no whole source for its certificate.",

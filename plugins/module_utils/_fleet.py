@@ -37,8 +37,8 @@ class Host:
     """One host as the planner sees it.
 
     gpus: the usable ones, in index order, all of one card; unusable: indices and uuids of the others; fresh: its facts are of
-    this run; accepted: acceptance's verdict, None when there is none; notes: sentences on what of it is left out; nccl: environment
-    of engines that span hosts.
+    this run; accepted: acceptance's verdict, None when there is none; refused: why, where it is False; notes: sentences on what of
+    it is left out; nccl: environment of engines that span hosts.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Host:
     provisional: bool = False
     fresh: bool = True
     accepted: Optional[bool] = None
+    refused: str = ""
     nvlink: bool = False
     memory: int = 0
     rdma: float = 0.0
@@ -76,10 +77,20 @@ def for_planning(fact: Mapping[str, Any]) -> Dict[str, Any]:
     """The part of the fact idc_llm_gpu that planning needs, and that is kept for runs that do not reach the host: no readings."""
     topology = fact.get("topology") or {}
     return {
-        **{key: fact.get(key) for key in ("state", "rdma", "nccl", "host", "store", "pci_devices", "acceptance", "acceptance_now")},
+        **{key: fact.get(key) for key in ("state", "rdma", "nccl", "host", "store", "pci_devices")},
+        **{key: _verdict(fact.get(key)) for key in ("acceptance", "acceptance_now")},
         "gpus": [{key: row.get(key) for key in PLANNED} for row in fact.get("gpus") or ()],
         "topology": {"link": topology.get("link"), "domains": topology.get("domains") or []},
     }
+
+
+def _verdict(found: Any) -> Optional[Dict[str, Any]]:
+    """What planning needs of acceptance's verdict: whether, and what failed."""
+    if not isinstance(found, Mapping):
+        return None
+    bad = [check for check in found.get("checks") or () if not check["ok"]]
+    failed = [f"{check['name']}: {check['observed']}, wanted {check['wanted']}" for check in bad]
+    return {"accepted": found.get("accepted"), "failed": failed or list(found.get("failed") or ())}
 
 
 def host_from_facts(name: str, entry: Mapping[str, Any], foresee: bool = False) -> Host:
@@ -94,7 +105,9 @@ def host_from_facts(name: str, entry: Mapping[str, Any], foresee: bool = False) 
         notes.append(f"{name}: has cards of several kinds; only its {len(gpus)} × {gpus[0].card.name} are planned.")
     planned = {gpu.index for gpu in gpus}
     others = [row for row in fact.get("gpus") or () if row.get("index") not in planned]
-    verdict = (fact.get("acceptance") or (fact.get("acceptance_now") if foresee else None) or {}).get("accepted")
+    verdict = _verdict(fact.get("acceptance")) or (_verdict(fact.get("acceptance_now")) if foresee else None) or {}
+    failed = list(verdict.get("failed") or ())
+    refused = "; ".join(failed[:2] + [f"and {len(failed) - 2} more"] * (len(failed) > 2))
     used = str((fact.get("nccl") or {}).get("NCCL_IB_HCA") or "").lstrip("=").split(",")  # what engines across hosts speak over
     rates = [port.get("rate_gbps") or 0.0 for port in fact.get("rdma") or () if f"{port.get('device')}:{port.get('port')}" in used]
     notes += [f"{name}: {card['vendor']} {card.get('model') or card['device_id']} at {card['address']} is left out: {card['note']}."
@@ -102,8 +115,9 @@ def host_from_facts(name: str, entry: Mapping[str, Any], foresee: bool = False) 
     return Host(
         name=name, groups=tuple(entry.get("groups") or ()), address=entry.get("address"), gpus=tuple(gpus),
         unusable=tuple(str(row[key]) for row in others for key in ("index", "uuid") if row.get(key) is not None),
-        provisional=provisional, fresh=bool(entry.get("fresh", True)), accepted=verdict, nvlink=bool(_domains(fact)),
-        memory=int((fact.get("host") or {}).get("memory_total_bytes") or 0), rdma=float(sum(rates)),
+        provisional=provisional, fresh=bool(entry.get("fresh", True)), accepted=verdict.get("accepted"),
+        refused=refused, nvlink=bool(_domains(fact)), rdma=float(sum(rates)),
+        memory=int((fact.get("host") or {}).get("memory_total_bytes") or 0),
         store_free=(fact.get("store") or {}).get("free_bytes"), nccl=dict(fact.get("nccl") or {}), notes=tuple(notes))
 
 

@@ -43,6 +43,7 @@ class Gpu:
 
     index: int
     uuid: Optional[str] = None
+    serial: Optional[str] = None
     name: Optional[str] = None
     architecture: Optional[str] = None
     compute_capability: Optional[str] = None
@@ -206,12 +207,20 @@ class NvmlReader:
         address = of(pci, lambda info: pci_address(info.busId))
         return {
             "uuid": text(ask("nvmlDeviceGetUUID", handle)),
+            "serial": text(ask("nvmlDeviceGetSerial", handle)),
             "name": text(ask("nvmlDeviceGetName", handle)),
             "architecture": ARCHITECTURES.get(ask("nvmlDeviceGetArchitecture", handle)),
             "compute_capability": of(ask("nvmlDeviceGetCudaComputeCapability", handle), lambda v: "{}.{}".format(*v)),
             "pci_address": address,
             "pci_device_id": of(pci, lambda info: f"0x{info.pciDeviceId >> 16:04x}"),  # the lower half is the vendor
             "numa_node": numa_node(self.sysfs, address),
+            "pcie": {
+                "generation": ask("nvmlDeviceGetCurrPcieLinkGeneration", handle),
+                "generation_max": ask("nvmlDeviceGetMaxPcieLinkGeneration", handle),
+                "width": ask("nvmlDeviceGetCurrPcieLinkWidth", handle),
+                "width_max": ask("nvmlDeviceGetMaxPcieLinkWidth", handle),
+                "replays": ask("nvmlDeviceGetPcieReplayCounter", handle),
+            },
         }
 
     def _memory(self, handle: Any) -> dict[str, Any]:
@@ -304,13 +313,6 @@ class NvmlReader:
                 "sm_max_mhz": ask("nvmlDeviceGetMaxClockInfo", handle, sm),
                 "memory_mhz": ask("nvmlDeviceGetClockInfo", handle, memory),
                 "memory_max_mhz": ask("nvmlDeviceGetMaxClockInfo", handle, memory),
-            },
-            "pcie": {
-                "generation": ask("nvmlDeviceGetCurrPcieLinkGeneration", handle),
-                "generation_max": ask("nvmlDeviceGetMaxPcieLinkGeneration", handle),
-                "width": ask("nvmlDeviceGetCurrPcieLinkWidth", handle),
-                "width_max": ask("nvmlDeviceGetMaxPcieLinkWidth", handle),
-                "replays": ask("nvmlDeviceGetPcieReplayCounter", handle),
             },
             "temperature_c": ask("nvmlDeviceGetTemperature", handle, constant("NVML_TEMPERATURE_GPU", 0)),
             "throttle_reasons": of(throttle, lambda v: tuple(word for bit, word in enumerate(THROTTLES) if v >> bit & 1)),

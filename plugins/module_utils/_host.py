@@ -181,6 +181,16 @@ def read_store(path: str, proc: str = "/proc") -> Optional[dict[str, Any]]:
     }
 
 
+def read_verdict(path: str) -> Optional[dict[str, Any]]:
+    """The verdict file's mapping; None where it is absent, unreadable or something else."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            data = json.load(stream)
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
 def mounted(path: str, table: str) -> tuple[Optional[str], Optional[str]]:
     """Mount point and filesystem type of a path by the text of /proc/self/mounts; the last of equals hides the others."""
     best: tuple[Optional[str], Optional[str]] = (None, None)

@@ -28,8 +28,8 @@ KEY_TEXT = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 # Every variable that carries the collection's prefix; a misspelt one would be silently without effect.
 VARIABLES = (
-    "idc_llm_address", "idc_llm_allow_unaccepted", "idc_llm_confirm", "idc_llm_deployments", "idc_llm_domain",
-    "idc_llm_exclusive_groups",
+    "idc_llm_address", "idc_llm_allow_unaccepted", "idc_llm_confirm", "idc_llm_contractor", "idc_llm_customer",
+    "idc_llm_deployments", "idc_llm_domain", "idc_llm_exclusive_groups",
     "idc_llm_gpu", "idc_llm_lang", "idc_llm_plan", "idc_llm_plan_profile", "idc_llm_ports", "idc_llm_secrets",
     "idc_llm_secrets_file",
     "idc_llm_sources", "idc_llm_state_dir", "idc_llm_store_root",

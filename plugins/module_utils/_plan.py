@@ -70,7 +70,8 @@ def make_plan(deployments: Sequence[Deployment], hosts: Sequence[Host], wishes: 
         if host.accepted is True or wishes.allow_unaccepted:
             usable.append(host)
         else:
-            left_out.append({"host": host.name, "reason": f"acceptance {'failed' if host.accepted is False else 'is missing'}"})
+            why = "failed" if host.accepted is False else "is missing"
+            left_out.append({"host": host.name, "reason": f"acceptance {why}" + (f": {host.refused}" if host.refused else "")})
     models = {one.name: _model(one, (metadata or {}).get(one.name)) for one in deployments}
     for deployment in deployments:
         _check_named(deployment, known, usable)

@@ -23,9 +23,9 @@ options:
   gather:
     description:
       - What to look at. V(summary) is always looked at, whatever is named. It is what the plan and acceptance need
-        (identity, memory, MIG, memory errors, processes, health, cards on the PCI bus, host, store).
-      - V(topology) adds NVLink, NVSwitch and PCIe between the GPUs. V(health) adds power, clocks, temperature, throttling,
-        PCIe link and persistence mode. V(rdma) adds RDMA devices and RV(ansible_facts.idc_llm_gpu.nccl). V(all) is all of it.
+        (identity, memory, MIG, memory errors, processes, health, PCIe link, cards on the PCI bus, host, store).
+      - V(topology) adds NVLink, NVSwitch and PCIe between the GPUs. V(health) adds power, clocks, temperature, throttling
+        and persistence mode. V(rdma) adds RDMA devices and RV(ansible_facts.idc_llm_gpu.nccl). V(all) is all of it.
     type: list
     elements: str
     choices: [summary, topology, health, rdma, all]
@@ -124,6 +124,7 @@ ansible_facts:
           contains:
             index: {description: "NVML's index.", type: int}
             uuid: {description: "The GPU's UUID. Null for one that does not answer.", type: str}
+            serial: {description: "The board's serial number, as on its label. Null where the driver tells none.", type: str}
             name: {description: "Product name.", type: str, sample: NVIDIA H200}
             architecture: {type: str,
               description: "V(volta), V(turing), V(ampere), V(ada), V(hopper), V(blackwell) and so on. Null for one that is not
@@ -311,25 +312,27 @@ ansible_facts:
           contains:
             schema: {description: "Version of this layout.", type: int}
             accepted: {description: "Whether all checks hold.", type: bool}
-            checks: {description: "C(name), C(ok), C(observed) and C(wanted) of each check.", type: list, elements: dict}
+            checks: {type: list, elements: dict,
+              description: "C(name), C(ok), C(observed) and C(wanted) of each check, its C(kind), of a figure C(value) and C(least),
+                and C(run), whether it could be tried."}
             driver_version: {description: "The driver that was judged.", type: str}
             gpu_uuids: {description: "The GPUs that were judged, sorted.", type: list, elements: str}
-            measured: {description: "What C(_agent_gpu_check.py) measured. Null where it measured nothing.", type: dict}
-            due: {description: "Whether a measurement is wanted, because none was made of these GPUs with this driver.", type: bool}
+            measured: {description: "What was measured, part by part. Null where nothing was.", type: dict}
+            due: {description: "Whether a measurement of the GPUs is wanted, none was made of these with this driver.", type: bool}
+            due_beside: {description: "Whether one of the disk and by NVIDIA's programs is wanted.", type: bool}
             drift: {description: "Figures that were lower than in C(best).", type: list, elements: str}
             best: {description: "The last measurement that was accepted.", type: dict}
             date: {description: "When, in UTC, ISO 8601.", type: str}
 """
 
-import json
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.idc.llm.plugins.module_utils import _gpu, _host, _rdma
-from ansible_collections.idc.llm.plugins.module_utils._acceptance import FILE, idle, measurable, verdict
-from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import FIGURES
+from ansible_collections.idc.llm.plugins.module_utils._acceptance import ACCEPTANCE_ARGUMENTS, idle, verdict
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_checks import measurable
 from ansible_collections.idc.llm.plugins.module_utils._nvml import BINDING_PATH, load_binding
 
 ARGUMENTS: dict[str, Any] = {
@@ -338,10 +341,7 @@ ARGUMENTS: dict[str, Any] = {
     "store_path": {"type": "path", "default": "/var/lib/idc_llm/store"},
     "nccl_debug": {"type": "str", "choices": ["WARN", "INFO"], "default": "WARN"},
     "binding_path": {"type": "path", "default": BINDING_PATH},
-    "acceptance_file": {"type": "path", "default": FILE},
-    "acceptance_measure": {"type": "bool", "default": True},
-    "acceptance_measured": {"type": "dict"},
-    "acceptance_thresholds": {"type": "dict", "options": {figure: {"type": "float"} for figure in FIGURES}},
+    **ACCEPTANCE_ARGUMENTS,
     "lang": {"type": "str", "choices": ["en", "zh"], "default": "en"},
 }
 
@@ -358,8 +358,9 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
         ports = _rdma.read_rdma(sysfs, [gpu.pci_address for gpu in view.gpus])
         interface = _rdma.interface_of(given["address"], proc=proc)
         nccl = _rdma.nccl_environment(ports, interface, _rdma.link_speed(interface, sysfs), given["nccl_debug"])
-    previous = read_verdict(given["acceptance_file"])
+    previous = _host.read_verdict(given["acceptance_file"])
     own = {figure: least for figure, least in (given["acceptance_thresholds"] or {}).items() if least is not None}
+    asked = (given["acceptance_measured"], own, given["acceptance_measure"], given["acceptance_dcgm_level"])
     return dict(
         view.as_dict(),
         summary=_gpu.summary(view, cards, sum(port.state == "ACTIVE" for port in ports), nouveau),
@@ -373,20 +374,10 @@ def gather(given: Mapping[str, Any], now: str, sysfs: str = "/sys", proc: str = 
         host=_host.read_host(sysfs, proc),
         store=_host.read_store(given["store_path"], proc),
         acceptance=previous,
-        acceptance_now=verdict(view, previous, now, given["acceptance_measured"], own, given["acceptance_measure"]),
+        acceptance_now=verdict(view, previous, now, *asked),
         acceptance_gpus=measurable(view),
         idle=idle(view),
     )
-
-
-def read_verdict(path: str) -> dict[str, Any] | None:
-    """The verdict file's mapping; None where it is absent, unreadable or something else."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            data = json.load(stream)
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
 
 
 def main() -> None:

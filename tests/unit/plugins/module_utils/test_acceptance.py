@@ -8,8 +8,9 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils._acceptance import checks, idle, lines, measurable, verdict
-from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import EXPECTED, PER_GPU, minimum
+from ansible_collections.idc.llm.plugins.module_utils._acceptance import errors, idle, lines, merged, verdict
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_checks import checks, measurable
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import EXPECTED, PER_GPU, THRESHOLDS, minimum, pcie_wanted
 from ansible_collections.idc.llm.plugins.module_utils._gpu import Gpu, NvmlView
 from ansible_collections.idc.llm.plugins.module_utils._products import PRODUCTS
 
@@ -35,13 +36,16 @@ def test_checks_and_verdict(view, held):
 
 def test_a_sick_gpu_is_named():
     assert checks(NvmlView("ok", gpus=(GOOD, SICK, Gpu(index=2))))[2].observed == "not healthy: GPU-a, index 2"
+    worn = replace(SICK, health_reasons=("row remapping failed",))
+    assert checks(NvmlView("ok", gpus=(worn,)))[2].observed == "not healthy: GPU-a (row remapping failed)"
 
 
 def test_what_stands_in_the_verdict():
     found = verdict(NvmlView("ok", driver_version="580.1", gpus=(GOOD, SICK)), None, "2026-11-22T00:00:00Z")
-    assert found["schema"] == 2
+    assert found["schema"] == 3
     assert (found["driver_version"], found["gpu_uuids"]) == ("580.1", ["GPU-a", "GPU-b"])
-    assert found["checks"][0] == {"name": "driver_answers", "ok": True, "observed": "ok", "wanted": "ok"}
+    assert found["checks"][0] == {"name": "driver_answers", "ok": True, "observed": "ok", "wanted": "ok", "kind": "driver",
+                                  "value": None, "least": None, "run": True}
     assert found["date"] == "2026-11-22T00:00:00Z"
 
 
@@ -180,6 +184,174 @@ def test_gpus_in_mig_slices_are_left_out():
     assert verdict(replace(sliced, gpus=sliced.gpus[2:]), None, "now")["due"] is False
 
 
+# --- PCIe, disks, NVIDIA's programs ------------------------------------------------------------------------------------
+
+LINK = {"generation": 5, "lanes": 16, "generation_max": 5, "lanes_max": 16}
+
+
+def with_parts(**parts):
+    return {**deepcopy(MEASURED), **parts}
+
+
+def linked(**link):
+    return with_parts(gpus=[{**row, "pcie": {**LINK, **(link if at else {})}} for at, row in enumerate(MEASURED["gpus"])])
+
+
+def judged(measured, own=None):
+    """{name: (ok, run, observed, wanted)} of the checks."""
+    return {row["name"]: (row["ok"], row["run"], row["observed"], row["wanted"])
+            for row in verdict(H200, None, "now", measured, own)["checks"]}
+
+
+@pytest.mark.parametrize(("link", "own", "ok", "wanted"), [
+    ({}, {}, True, "Gen5 x16"),
+    ({"generation": 4}, {}, False, "Gen5 x16"),
+    ({"lanes": 8}, {}, False, "Gen5 x16"),
+    # NVML says what card and slot can do: a slot of eight lanes looks whole, but the card is made for sixteen
+    ({"lanes": 8, "lanes_max": 8}, {}, False, "Gen5 x16"),
+    ({"generation": 4, "generation_max": 4}, {}, False, "Gen5 x16"),
+    ({"lanes": 8, "lanes_max": 8}, {"pcie_lanes": 8}, True, "Gen5 x8"),
+    ({"generation": 4, "generation_max": 4}, {"pcie_generation": 4}, True, "Gen4 x16")])
+def test_a_link_is_judged_while_bytes_go_over_it(link, own, ok, wanted):
+    found = judged(linked(**link), own)["GPU 1: PCIe under load"]
+    assert (found[0], found[3]) == (ok, wanted)
+    assert judged(linked(**link), own)["GPU 0: PCIe under load"][0]
+
+
+def test_lanes_are_judged_at_rest_and_the_generation_is_not():
+    """At rest a link speaks an older generation to save power."""
+    gpus = tuple(replace(gpu, pcie={"generation": 1, "generation_max": 5, "width": width, "width_max": 16})
+                 for gpu, width in zip(H200.gpus, (16, 8), strict=True))
+    rows = {row.name: row for row in checks(replace(H200, gpus=gpus))}
+    assert rows["GPU 0: PCIe lanes"].ok and not rows["GPU 1: PCIe lanes"].ok
+    assert (rows["GPU 1: PCIe lanes"].observed, rows["GPU 1: PCIe lanes"].wanted) == ("8", "at least 16")
+    assert all(row.ok for row in checks(replace(H200, gpus=gpus), {"pcie_lanes": 8}))
+    assert pcie_wanted("a card that nobody knows", (3, 8), {}) == (3, 8)
+
+
+@pytest.mark.parametrize(("disk", "own", "ok", "run", "observed"), [
+    ({"gbs": 1.17, "by": "fio-3.33"}, {}, True, True, "1.17"),
+    ({"gbs": 1.17, "by": "fio-3.33"}, {"disk_read_gbs": 5}, False, True, "1.17"),
+    ({"gbs": 12.3, "by": "own reader"}, {"disk_read_gbs": 5}, True, True, "12.3"),
+    ({"error": "9 MiB free"}, {}, True, False, "not run: 9 MiB free"),  # nothing is asked of it
+    ({"error": "9 MiB free"}, {"disk_read_gbs": 5}, False, True, "9 MiB free")])
+def test_a_disk_is_reported_and_judged_where_the_site_says_so(disk, own, ok, run, observed):
+    assert judged(with_parts(disk=disk), own)["disk of the store, read, GB/s"][:3] == (ok, run, observed)
+
+
+def test_what_nvidia_s_programs_found():
+    tests = [{"name": "software", "status": "pass", "words": []}, {"name": "memory", "status": "fail", "words": ["GPU 1: bad row"]},
+             {"name": "pcie", "status": "Skip", "words": []}]
+    part = {"level": 2, "tests": tests}
+    assert judged(with_parts(dcgm=part))["dcgmi diag -r 2"] == (False, True, "memory: GPU 1: bad row", "all passed")
+    part["tests"][1].update(status="warn")
+    assert judged(with_parts(dcgm=part))["dcgmi diag -r 2"][:3] == (
+        True, True, "2 of 3 tests passed, memory warns: GPU 1: bad row")
+    assert not judged(with_parts(dcgm={"level": 1, "tests": tests[2:]}))["dcgmi diag -r 1"][0], "nothing was tested"
+    assert judged(with_parts(dcgm={"level": 1, "error": "no connection to the host engine"}))["dcgmi diag -r 1"][:3] == (
+        False, True, "no connection to the host engine")
+    assert judged(with_parts(dcgm={"level": 1, "not_run": "there is no /usr/bin/dcgmi"}))["dcgmi diag -r 1"][:3] == (
+        True, False, "not run: there is no /usr/bin/dcgmi")
+    band = {"to_gpu_gbs": 55.6, "from_gpu_gbs": 27.1, "peer_gbs": 390.0, "failed": [], "passed": 3}
+    found = judged(with_parts(nvbandwidth=band))
+    assert [name for name in found if name.startswith("nvbandwidth") and not found[name][0]] == [
+        "nvbandwidth, GPU to host, GB/s, the slowest"]
+    assert not judged(with_parts(nvbandwidth={**band, "from_gpu_gbs": 55, "failed": ["x: Error"]}))["nvbandwidth: tests"][0]
+    found = judged(with_parts(nvbandwidth={**band, "from_gpu_gbs": 55}), {"peer_gbs": 400})
+    assert not found["nvbandwidth, GPU to GPU, GB/s, the slowest"][0]
+    found = judged(with_parts(nccl_tests={"gpus": 2, "bytes": 1, "busbw_gbs": 200.0, "wrong": 1}))
+    assert [found[f"nccl-tests all_reduce_perf{end}"][0] for end in (": results", ", GB/s")] == [False, False]
+
+
+# --- pairs ------------------------------------------------------------------------------------------------------------
+
+FAST = {"gpus": 4, "bytes": 1 << 30, "busbw_gbs": 190.0, "wrong": 0, "wire_gbs": 200.0}
+PAIRS = "all-reduce with another host, GB/s"
+
+
+@pytest.mark.parametrize(("pairs", "own", "ok"), [
+    ({"b": FAST}, {}, True),
+    ({"b": {**FAST, "busbw_gbs": 1.1}}, {}, False),  # NCCL has gone over the management network
+    ({"b": {**FAST, "wrong": 1}}, {}, False),
+    ({"b": {"error": "no answer"}}, {}, False),
+    ({"b": {"error": "no answer"}, "c": FAST}, {}, True),  # a pair accuses both; whose other pair is good is believed
+    ({"b": {"error": "no answer"}, "c": {**FAST, "busbw_gbs": 1.1}}, {}, False),
+    ({"b": {**FAST, "busbw_gbs": 1.1, "wire_gbs": 0.0}}, {}, True),  # nobody knows the network
+    ({"b": {**FAST, "busbw_gbs": 1.1, "wire_gbs": 0.0}}, {"pair_busbw_gbs": 40}, False)])
+def test_pairs_of_hosts(pairs, own, ok):
+    found = verdict(H200, None, "now", with_parts(pairs=pairs), own)
+    assert found["accepted"] is ok and judged(with_parts(pairs=pairs), own)[PAIRS][0] is ok
+
+
+def test_a_slow_pair_is_told_though_the_other_one_is_good():
+    seen = judged(with_parts(pairs={"gpu2": FAST, "gpu9": {**FAST, "busbw_gbs": 3.0}}))[PAIRS]
+    assert seen == (True, True, "gpu2: 190; gpu9: 3, under 100", "at least 100 with one of them")
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_added_to_what_is_known():
+    first = verdict(H200, None, "first", with_parts(disk={"gbs": 2.0}, dcgm={"level": 1, "not_run": "no dcgmi"}))
+    assert (first["due"], first["due_beside"]) == (False, False)
+    assert verdict(H200, first, "second", dcgm_level=2)["due_beside"], "a higher level than was run"
+    diagnosed = {"dcgm": {"level": 2, "tests": [{"name": "a", "status": "pass", "words": []}]}}
+    again = verdict(H200, first, "second", diagnosed, dcgm_level=2)
+    assert (again["measured"]["gpus"], again["measured"]["disk"], again["due_beside"]) == (MEASURED["gpus"], {"gbs": 2.0}, False)
+    paired = verdict(H200, again, "third", {"pairs": {"b": FAST}})
+    assert verdict(H200, paired, "fourth", {"pairs": {"c": FAST}})["measured"]["pairs"] == {"b": FAST, "c": FAST}
+    slower = verdict(H200, paired, "fourth", {"disk": {"gbs": 1.0}, "pairs": {"b": {**FAST, "busbw_gbs": 150.0}}})
+    assert slower["drift"] == ["disk of the store, read, GB/s: 1, was 2", "all-reduce with b, GB/s: 150, was 190"]
+
+
+def test_a_measurement_that_broke_off_is_no_measurement_beside_an_older_one():
+    known = with_parts(disk={"gbs": 2.0})
+    assert merged(known, {"error": "x"}) == {"error": "x", "disk": {"gbs": 2.0}}
+    assert merged({"error": "x"}, MEASURED) == MEASURED
+
+
+def test_who_was_refused_stays_due_until_measured_whoever_looks_in_between():
+    bad = verdict(H200, None, "first", {**spoiled(0, "wrong", 7), "disk": {"gbs": 2.0}})
+    newer = replace(H200, driver_version="595.1")
+    looked = verdict(newer, bad, "second")
+    assert looked["measured"]["stale"] and looked["due"] and looked["due_beside"] and not looked["accepted"]
+    again = verdict(newer, looked, "third")
+    assert again == looked, "a run in which an engine kept the GPUs busy changes nothing"
+    disk = verdict(newer, again, "fourth", {"disk": {"gbs": 2.0}, "dcgm": {"level": 0, "not_run": "level 0"}})
+    assert (disk["due"], disk["due_beside"], disk["accepted"]) == (True, False, False)
+    assert verdict(newer, disk, "fifth", MEASURED)["accepted"]
+
+
+def test_a_host_without_torch_is_measured_as_far_as_that_goes():
+    found = verdict(H200, None, "now", {"disk": {"gbs": 2.0}})
+    assert (found["accepted"], found["due"], found["due_beside"], found["best"]) == (True, True, False, None)
+    assert lines(found) == ["accepted by health alone, the GPUs were not measured", "disk of the store, read, GB/s: 2"]
+    assert not verdict(NvmlView("no_driver"), None, "now")["due_beside"]
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("view", "measured", "code"), [
+    (NvmlView("no_driver"), None, "IDC-ACC-001"), (NvmlView("ok", gpus=(SICK,)), None, "IDC-ACC-001"),
+    (H200, {"error": "Xid 79"}, "IDC-ACC-002"), (H200, spoiled(0, "wrong", 3), "IDC-ACC-003"),
+    (H200, spoiled(0, "slowed", ["power brake"]), "IDC-ACC-004"), (H200, spoiled(0, "memory_gbs", 9), "IDC-ACC-005"),
+    (H200, linked(lanes=8), "IDC-ACC-006"), (H200, with_parts(dcgm={"level": 1, "error": "x"}), "IDC-ACC-007"),
+    (H200, with_parts(pairs={"b": {"error": "x"}}), "IDC-ACC-008")])
+def test_each_kind_of_trouble_has_its_sentence(view, measured, code):
+    found = verdict(view, None, "now", measured)
+    (error,) = errors("gpu7", found)
+    bad = next(check for check in found["checks"] if not check["ok"])
+    assert error.code == code and f"{bad['name']}: {bad['observed']} (wanted: {bad['wanted']})" in error.render("en")
+    assert "gpu7" in error.render("zh") and bad["observed"] in error.render("zh")
+
+
+def test_a_host_that_is_accepted_has_no_errors_and_one_without_verdict_has_one():
+    assert errors("gpu7", verdict(H200, None, "now", MEASURED)) == []
+    assert [error.code for error in errors("gpu7", None)] == ["IDC-ACC-009"]
+    assert set(PER_GPU) < set(THRESHOLDS)
+
+
 @pytest.mark.parametrize(("change", "free"), [
     ({"processes": (), "memory_used_bytes": 0}, True), ({"processes": (), "memory_used_bytes": 600 << 20}, True),
     ({"processes": None}, False), ({"processes": ({"pid": 7},)}, False), ({"processes": (), "memory_used_bytes": 5 << 30}, False)])
@@ -189,6 +361,6 @@ def test_idle_is_what_can_be_seen_to_be(change, free):
 
 def test_the_table_names_cards_that_there_are_and_figures_that_are_measured():
     assert set(EXPECTED) <= {product.name for product in PRODUCTS}
-    assert all(set(row.per_gpu) <= set(PER_GPU) and (row.per_gpu or row.busbw_gbs) for row in EXPECTED.values())
+    assert all(set(row.per_gpu) <= set(PER_GPU) and (row.per_gpu or row.busbw_gbs or row.pcie) for row in EXPECTED.values())
     assert minimum("busbw_gbs", "H100 SXM5 80GB", 8, {}) == 432.0 and minimum("busbw_gbs", "A100 SXM4 80GB", 8, {}) == 211.5
     assert minimum("busbw_gbs", "H100 SXM5 80GB", 4, {}) is None and minimum("matmul_tflops", "", 1, {}) is None

@@ -63,3 +63,93 @@ def test_memory_is_taken_beside_the_gpu(tmp_path, monkeypatch):
 @pytest.mark.parametrize("words", [["--seconds", "0"], ["--seconds", "601"], ["--mib", "0"]])
 def test_words_without_sense_are_refused(words, capsys):
     assert agent.main(words) == 1 and "wanted up to 600" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("said", "seen"), [
+    ("5, 16, 5, 16\n", {"pcie": {"generation": 5, "lanes": 16, "generation_max": 5, "lanes_max": 16}}),
+    ("[N/A], 16, 5, 16\n", {}), ("", {})])
+def test_a_link_is_read(tmp_path, monkeypatch, said, seen):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{said}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert agent.link("GPU-0") == seen
+
+
+class Dist:
+    """torch.distributed as a rank uses it: remembers how it was met with."""
+
+    def __init__(self):
+        self.met, self.sums = None, 0
+
+    def init_process_group(self, backend, **words):
+        self.met = (backend, words["init_method"], words["rank"], words["world_size"])
+
+    def all_reduce(self, data):
+        self.sums += 1
+
+    def broadcast(self, data, source):
+        assert source == 0, "the first rank of all says when it is enough"
+
+    def destroy_process_group(self):
+        pass
+
+
+class Tensor:
+    """A number that stands for all elements of a tensor; without others to sum it up with it stays what it is."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __ne__(self, other):
+        return Tensor(int(self.value != other))
+
+    def sum(self):
+        return self.value
+
+    def zero_(self):
+        self.value = 0
+
+    def fill_(self, value):
+        self.value = value
+
+    def item(self):
+        return self.value
+
+
+class Torch:
+    """What rank() takes of torch."""
+
+    def __init__(self):
+        self.distributed = Dist()
+
+    def full(self, _shape, value, device):
+        assert device == "cpu"
+        return Tensor(value)
+
+    def zeros(self, _count, device):
+        assert device == "cpu"
+        return Tensor(0.0)
+
+
+def test_a_half_s_ranks_follow_the_other_half_s():
+    torch = Torch()
+    found = agent.rank(torch, 1, agent.Ring("tcp://10.0.0.1:29500", 4, 2, "gloo"), 0.01, 1)
+    assert torch.distributed.met == ("gloo", "tcp://10.0.0.1:29500", 3, 4)
+    assert (found["gpus"], found["bytes"]) == (4, 1 << 20)
+    assert torch.distributed.sums % 10 == 2, "one to see whether it is right, one by itself, then ten at a time"
+    assert found["wrong"] == 1, "nobody has added anything to this rank's 4, and 10 was wanted"
+
+
+def test_the_slowest_rank_counts_and_a_complaint_ends_it(tmp_path, monkeypatch):
+    """A half of two ranks; in the place of this Python a program that says what each of them would."""
+    python = tmp_path / "python"
+    monkeypatch.setattr(agent.sys, "executable", str(python))
+    python.write_text('#!/bin/sh\nfor number; do :; done\n'
+                      'echo "{\\"gpus\\": 4, \\"bytes\\": 9, \\"busbw_gbs\\": 4$number.55, \\"wrong\\": $number}"\n')
+    python.chmod(0o755)
+    ring = agent.Ring("tcp://10.0.0.1:29500", 4, 2)
+    assert agent.all_reduce(2, ring, 1, 16) == {"gpus": 4, "bytes": 9, "busbw_gbs": 40.5, "wrong": 1}
+    python.write_text("#!/bin/sh\necho connection refused >&2; exit 1\n")
+    with pytest.raises(RuntimeError, match="all-reduce: connection refused; connection refused"):
+        agent.all_reduce(2, ring, 1, 16)

@@ -125,6 +125,17 @@ def test_acceptance_is_what_was_written_or_in_check_mode_foreseen(verdicts, fore
     assert seen({**fact(card(0), acceptance=None), **verdicts}, foresee).accepted is accepted
 
 
+@pytest.mark.parametrize(("bad", "said"), [
+    ([], ""), (["a"], "a: 1, wanted 2"), (["a", "b"], "a: 1, wanted 2; b: 1, wanted 2"),
+    (["a", "b", "c", "d"], "a: 1, wanted 2; b: 1, wanted 2; and 2 more")])
+def test_why_acceptance_refused_a_host_is_known_and_kept(bad, said):
+    rows = [{"name": name, "ok": name in ("x",), "observed": "1", "wanted": "2"} for name in ["x", *bad]]
+    whole = fact(card(0), acceptance={"accepted": not bad, "checks": rows, "measured": {"gpus": []}, "best": {}})
+    kept = for_planning(whole)
+    assert seen(whole).refused == seen(kept).refused == said
+    assert set(kept["acceptance"]) == {"accepted", "failed"}, "no readings"
+
+
 def test_cards_are_known_by_pci_before_there_is_a_driver():
     rows = [{"vendor": "nvidia", "device_id": "0x2330", "address": "0000:06:00.0", "numa_node": 1},
             {"vendor": "nvidia", "device_id": "0xffff", "address": "0000:07:00.0", "numa_node": 1},

@@ -164,7 +164,7 @@ WHOLE = Gpu(
     persistence=True,
     healthy=True,
 )
-OF_HEALTH = {"power_draw_w", "power_limit_w", "power_min_w", "power_max_w", "power_default_w", "clocks", "pcie",
+OF_HEALTH = {"power_draw_w", "power_limit_w", "power_min_w", "power_max_w", "power_default_w", "clocks",
              "temperature_c", "throttle_reasons", "persistence"}
 
 
@@ -214,7 +214,7 @@ def test_counters_and_links_are_not_asked_for_when_not_wanted():
     names = {name: lambda *_a, name=name: asked.append(name) for name in vars(binding()) if name.startswith("nvmlDeviceGet")}
     listed = {name: getattr(binding(), name) for name in ("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetCount")}
     NvmlReader(binding(**{**names, **listed}), gather=["summary"]).read()
-    assert [n for n in asked if "Power" in n or "Clock" in n or "Pcie" in n or "NvLink" in n or "Topology" in n] == []
+    assert [n for n in asked if "Power" in n or "Clock" in n or "NvLink" in n or "Topology" in n] == []
     assert asked.count("nvmlDeviceGetFieldValues") == 1
 
 

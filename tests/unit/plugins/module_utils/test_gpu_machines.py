@@ -32,8 +32,8 @@ ROUTE = "Iface\n{} 00000000 010200C0 0003 0 0 100 00000000 0 0 0\n"
 EIGHT = list(range(8))
 H100, A100, L40S = ("NVIDIA H100 80GB HBM3", "hopper"), ("NVIDIA A100-SXM4-80GB", "ampere"), ("NVIDIA L40S", "ada")
 H200 = ("NVIDIA H200", "hopper")
-# what the double's host is not: its processors, memory and disks, and when it was looked at
-NOT_REPLAYED = ("host.cpus", "host.memory_total_bytes", "store", "acceptance_now.date")
+# what the double's host is not: its processors, memory and disks; and what is no fact but our judgement, which has grown since
+NOT_REPLAYED = ("host.cpus", "host.memory_total_bytes", "store", "acceptance_now")
 # h200-1 is captures/h200.json; when gpu_facts ran, later, the idle card drew and clocked less
 LATER = {"gpus": {"defaults": {"power": {"draw": 79706}, "clocks": {"sm": [345, 1980]}}}}
 
@@ -183,6 +183,15 @@ def test_real_machines_give_their_facts_once_more(read, name, words, route):
             *above, last = path.split(".")
             del reduce(dict.__getitem__, above, facts)[last]
     assert found == wanted
+
+
+def test_real_machines_are_accepted_and_a_card_in_a_slot_of_eight_lanes_is_not(read):
+    for name in ("h200-1", "h200-2", "hgx-h100-8", "l40s-4"):
+        verdict = read(name)["acceptance_now"]
+        assert (verdict["accepted"], [row for row in verdict["checks"] if not row["ok"]]) == (True, []), name
+    narrow = Machine.load("hgx-h100-8").with_gpu(3, pcie={"generation": [1, 5], "width": [8, 8]})  # at rest generation 1, no fault
+    assert [(row["name"], row["observed"], row["wanted"]) for row in read(narrow)["acceptance_now"]["checks"] if not row["ok"]] == [
+        ("GPU 3: PCIe lanes", "8", "at least 16")]
 
 
 def test_infiniband_ports_next_to_their_gpus(read):

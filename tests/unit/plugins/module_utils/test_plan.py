@@ -134,6 +134,10 @@ def test_acceptance_gates_only_the_host_that_failed():
     assert [e["host"] for e in plan["engines"]] == ["n2"]
     assert [(row["host"], row["reason"]) for row in plan["left_out"]] == [
         ("n1", "acceptance failed"), ("n3", "acceptance is missing")]
+    told = dataclasses.replace(failed, refused="GPU 1: results: 3 wrong, wanted 0")
+    plan = make_plan([deployment(tensor_parallel=8)], [told, gpu_host("n2")], strict)
+    assert plan["left_out"] == [{"host": "n1", "reason": "acceptance failed: GPU 1: results: 3 wrong, wanted 0"}]
+    assert "n1 is left out: acceptance failed: GPU 1: results: 3 wrong, wanted 0." in plan["warnings"]
 
 
 @pytest.mark.parametrize(("wanted", "hosts", "code", "words"), [

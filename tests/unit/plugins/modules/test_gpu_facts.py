@@ -127,7 +127,7 @@ def test_a_verdict_that_cannot_be_read_is_null(tmp_path, text):
     file = tmp_path / "acceptance.json"
     if text is not None:
         file.write_text(text)
-    assert gpu_facts.read_verdict(str(file)) is None
+    assert _host.read_verdict(str(file)) is None
 
 
 def test_cards_without_a_driver_are_seen(gather, tmp_path):
