@@ -47,12 +47,13 @@ def plan_volume(volume: Volume, wanted: Wanted, seen: Seen, fresh: bool = False)
     header = seen.headers.get(volume.name) if len(volume.devices) == 1 or members(volume, seen) == _paths(volume, seen) else None
     errors = strangers(volume, seen) + behind(volume, seen)
     made = record.get("state") == READY
+    there = header.uuid if header else ""
     torn = header is not None and _torn(volume, record, header)
     ours = header is not None and not torn and (header.uuid == record.get("uuid") if made else header.label == volume.label)
     if made:
         errors += _recorded(volume, record, header)
-    elif record.get("state") != MAKING and volume.name in seen.notes and (header is None or header.uuid != seen.notes[volume.name]):
-        errors.append(IdcError("IDC-LUKS-035", volume=volume.name, device=volume.container, observed=header.uuid if header else "no LUKS header",
+    elif record.get("state") != MAKING and seen.notes.get(volume.name, there) != there:
+        errors.append(IdcError("IDC-LUKS-035", volume=volume.name, device=volume.container, observed=there or "no LUKS header",
                                wanted=seen.notes[volume.name]))
     elif not ours:
         errors += _free(volume, wanted, seen, record, torn)
@@ -80,7 +81,7 @@ def plan_volume(volume: Volume, wanted: Wanted, seen: Seen, fresh: bool = False)
         wipe += (volume.container,)
     empty = not ours or record.get("state") == MAKING and not (opened and opened.fstype)
     return VolumePlan(volume, wipe, striped and not ours, not ours, opened is None, empty, seen.mounted(volume.mount) is None, keys,
-                      header.uuid if ours and header else ""), []
+                      there if ours else ""), []
 
 
 def known(volume: Volume, seen: Seen) -> list[IdcError]:

@@ -46,8 +46,8 @@ class Bind:
 
 @dataclass(frozen=True)
 class KeyPlan:
-    """What to do with a header's slots, in this order: orphans (tokens without a slot: clevis would remove them by itself and give their
-    numbers to new ones), add, prove (kept ones too), remove, tokens (of removed slots); ``stay``: what is bound then.
+    """What to do with a header's slots, in this order: orphans (tokens without a slot: clevis would remove them by itself and
+    give their numbers to new ones), add, prove (kept ones too), remove, tokens (of removed slots); ``stay``: what is bound then.
     ``strange``: slots that nobody owns."""
 
     orphans: tuple[int, ...] = ()

@@ -77,7 +77,8 @@ class Seen:
     """One host. ``disks``: by by-id name; ``headers``, ``records``: by volume; ``full``: folders to mount at that hold files.
 
     ``groups``: physical volume → its volume group, ``recorded``: volume with a record → its disks, both by paths without links;
-    ``keyfiles``: by volume, the slots that its key file opens; ``notes``: by volume, the UUID of the header whose backup the controller has.
+    ``keyfiles``: by volume, the slots that its key file opens; ``notes``: by volume, the UUID of the header whose backup the
+    controller has.
     """
 
     disks: Mapping[str, Disk] = field(default_factory=dict)

@@ -122,7 +122,8 @@ def test_the_header_comes_back_from_its_backup(lab, locked):
     container = json.loads((STATE / "luks/node1/cache.json").read_text())["container"]
     subprocess.run(["ssh", "-F", lab.dir / "ssh_config", "node1", "sudo install -m 0600 /dev/stdin /run/cache.header"], check=True,
                    input=opened(lab, newest("cache")))
-    lab.said(f"cryptsetup luksHeaderRestore --batch-mode --header-backup-file /run/cache.header {container}", "rm /run/cache.header")
+    lab.said(f"cryptsetup luksHeaderRestore --batch-mode --header-backup-file /run/cache.header {container}",
+             "rm /run/cache.header")
     assert "idc_cache" in lab.said("cryptsetup luksDump /dev/idc_cache/data")[0]
 
 

@@ -102,7 +102,8 @@ def test_tokens_without_a_slot_go() -> None:
 
 def test_a_rotation_cut_between_slot_and_token_does_not_lose_the_next_binding() -> None:
     """Token 0 has lost its slot: what is bound next gets its number, so that it goes before that, and never after."""
-    header = replace(HEADER, slots=(0, 3), tokens=(replace(HEADER.tokens[0], slots=()), replace(HEADER.tokens[0], number=1, slots=(3,))))
+    bound = replace(HEADER.tokens[0], number=1, slots=(3,))
+    header = replace(HEADER, slots=(0, 3), tokens=(replace(HEADER.tokens[0], slots=()), bound))
     plan = _luks_keys.plan_keys(header, wanted("tang"), fresh=True)
     assert (plan.orphans, [one.slot for one in plan.add], plan.remove, plan.tokens) == ((0,), [2], (3,), (1,))
 
