@@ -159,23 +159,25 @@ def test_from_a_bad_gpu_to_a_fleet_that_is_accepted(tmp_path):
     assert "gpu2 is left out: acceptance failed: GPU 1: results: 3 wrong of a product, wanted 0" in output, output
     assert fleet.report() == (found, page) and [len(fleet.asked(name)) for name in fleet.names] == [1, 1]
 
-    # another card in its place: measured again, with its neighbour too; a higher level of DCGM's diagnosis is run
+    # another host in its place: that one is measured, and both together
     fleet.gives("gpu2")
+    (tmp_path / "gpu2/acceptance.json").unlink()
     program(tmp_path / "nvbandwidth", NVBANDWIDTH.format(folder=tmp_path))
     program(tmp_path / "all_reduce_perf", NCCL_TESTS.format(folder=tmp_path))
-    rc, output = fleet.play("acceptance", "--skip-tags", "always", acceptance_again=True, acceptance_pairs=True,
-                            acceptance_dcgm_level=2, acceptance_nvbandwidth=str(tmp_path / "nvbandwidth"),
+    rc, output = fleet.play("acceptance", "--skip-tags", "always", acceptance_pairs=True,
+                            acceptance_nvbandwidth=str(tmp_path / "nvbandwidth"),
                             acceptance_nccl_tests=str(tmp_path / "all_reduce_perf"))
     assert rc == 0, output
-    assert fleet.asked("gpu1")[-1] == "--seconds 1 --meet tcp://10.0.0.1:29500 --world 4 --first 0"
-    assert fleet.asked("gpu2")[-1] == "--seconds 1 --meet tcp://10.0.0.1:29500 --world 4 --first 2"
-    assert fleet.verdict("gpu2")["measured"]["pairs"]["gpu1"]["busbw_gbs"] == 45.2
-    assert (tmp_path / "diagnosed").read_text().splitlines() == ["diag -r 1 -j"] * 2 + ["diag -r 2 -j"] * 2
-    parts = fleet.verdict("gpu1")["measured"]
+    met = "--seconds 1 --meet tcp://10.0.0.1:29500 --world 4 --first"
+    assert fleet.asked("gpu1") == ["--seconds 1", f"{met} 0"] and fleet.asked("gpu2") == ["--seconds 1"] * 2 + [f"{met} 2"]
+    assert fleet.verdict("gpu1")["measured"]["pairs"]["gpu2"]["busbw_gbs"] == 45.2
+    assert (tmp_path / "diagnosed").read_text().splitlines() == ["diag -r 1 -j"] * 3
+    parts = fleet.verdict("gpu2")["measured"]
+    assert parts["pairs"]["gpu1"]["wrong"] == 0
     assert (parts["nvbandwidth"]["to_gpu_gbs"], parts["nccl_tests"]["busbw_gbs"]) == (55.1, 325.25)
-    assert sorted((tmp_path / "copied").read_text().splitlines())[0] == (
-        "GPU-10,GPU-11: -j -t host_to_device_memcpy_ce device_to_host_memcpy_ce device_to_device_memcpy_read_ce")
-    assert sorted((tmp_path / "summed").read_text().splitlines())[0] == "GPU-10,GPU-11: -b 1G -e 8G -f 2 -g 2"
+    assert (tmp_path / "copied").read_text() == (
+        "GPU-20,GPU-21: -j -t host_to_device_memcpy_ce device_to_host_memcpy_ce device_to_device_memcpy_read_ce\n")
+    assert (tmp_path / "summed").read_text() == "GPU-20,GPU-21: -b 1G -e 8G -f 2 -g 2\n"
     assert fleet.report()[0]["accepted"]
 
 
