@@ -87,6 +87,11 @@ def test_what_no_boot_mends(change, code):
     assert codes(nvidia_plan(given(), switched(**change), "gpu01")["problems"]) == [code]
 
 
+def test_a_module_that_no_package_brought_is_not_missed():
+    """As on a virtual machine of two H200 whose driver came with its image: loaded, and nothing installed."""
+    assert nvidia_plan(given(), installed(built="", packages={}), "gpu01")["problems"] == []
+
+
 @pytest.mark.parametrize(("change", "code"), [
     ({"iommu": "translated"}, "IDC-GPU-019"), ({"acs": ["0000:17:00.0"]}, "IDC-GPU-020"),
     ({"kernels": {"6.8.0-60-generic": "580.178.04", "6.8.0-71-generic": ""}}, "IDC-GPU-024"),
