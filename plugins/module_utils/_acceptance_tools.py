@@ -142,4 +142,3 @@ def nccl_tests(text: str) -> Dict[str, Any]:
     ranks = re.findall(r"^#\s+Rank\s+\d+ ", text, re.M)
     return {"gpus": len(ranks), "bytes": best[0], "busbw_gbs": float(best[1][2]),
             "wrong": max(wrong, int(outside.group(1)) if outside else 0)}
-

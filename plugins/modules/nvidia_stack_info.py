@@ -94,6 +94,7 @@ from ansible_collections.idc.llm.plugins.module_utils._openpgp import fingerprin
 
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 MOK_KEYS = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")  # which DKMS signs with: Debian and kin, Ubuntu
+MODULES = ("nvidia", "nvidia-current-open", "nvidia-current")  # NVIDIA's own name; Debian's, which modprobe.d makes nvidia of
 SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 RUNFILES = ("/usr/bin/nvidia-installer", "/usr/bin/nvidia-uninstall")
 DEBS = ("debian", "ubuntu")
@@ -172,8 +173,11 @@ def system(text: str) -> Dict[str, str]:
 
 def module_version(run: Run, kernel: str) -> str:
     """Of the module nvidia on disk for a kernel; "" without one."""
-    rc, said = run(["modinfo", "-k", kernel, "-F", "version", "nvidia"])
-    return said.strip() if rc == 0 else ""
+    for name in MODULES:
+        rc, said = run(["modinfo", "-k", kernel, "-F", "version", name])
+        if rc == 0 and said.strip():
+            return said.strip()
+    return ""
 
 
 def secure_boot(sysfs: str) -> bool:

@@ -42,10 +42,12 @@ def test_debians_driver_is_built_pinned_and_stays(suite, tmp_path):
             "dpkg-query -W -f '${Package} ${Version}\\n' '*nvidia*' libcuda1 | awk 'NF==2'").splitlines())
         built = box.sh(f"find /lib/modules/{kernel}/updates -name 'nvidia*.ko*'").split()
         print(f"{suite}: {kernel} {found['nvidia-open-kernel-dkms']}\n" + "\n".join(built))
-        assert {path.rpartition("/")[2].partition(".ko")[0] for path in built} >= {"nvidia", "nvidia-uvm", "nvidia-peermem"}
-        version = box.sh(f"modinfo -k {kernel} -F version nvidia")
+        # Debian's names for nvidia.ko and its kin
+        names = {path.rpartition("/")[2].partition(".ko")[0] for path in built}
+        assert names >= {"nvidia-current-open", "nvidia-current-open-uvm", "nvidia-current-open-peermem"}
+        version = box.sh(f"modinfo -k {kernel} -F version nvidia-current-open")
         assert version.startswith(EXPECTED[suite]) and found["nvidia-open-kernel-dkms"].startswith(version)
-        assert box.sh(f"modinfo -k {kernel} -F license nvidia") == "Dual MIT/GPL"  # the open one
+        assert box.sh(f"modinfo -k {kernel} -F license nvidia-current-open") == "Dual MIT/GPL"  # the open one
         assert set(found) <= set(box.sh("apt-mark showhold").split())
         again = box.play(tmp_path, *words, **given)
         assert again.rc == 0 and again.recap["changed"] == 0, again.output

@@ -77,6 +77,17 @@ def test_this_machine_is_seen_without_any_driver(look):
     assert seen["packages"] == [] and seen["built"] == "" and not seen["headers"] and seen["fingerprints"] == {"/nonexistent": []}
 
 
+def test_debian_calls_the_module_otherwise():
+    asked = []
+
+    def modinfo(argv):
+        asked.append(argv[-1])
+        return (0, "550.163.01\n") if argv[-1] == "nvidia-current-open" else (1, "modinfo: ERROR: Module nvidia not found.\n")
+
+    assert info.module_version(modinfo, "6.12.118+deb13-amd64") == "550.163.01" and asked == ["nvidia", "nvidia-current-open"]
+    assert info.module_version(lambda argv: (1, ""), "k") == ""
+
+
 @pytest.mark.parametrize(("said", "known"), [
     ((0, "/var/lib/dkms/mok.pub is already enrolled\n"), True), ((1, "/var/lib/dkms/mok.pub is not enrolled\n"), False),
     ((127, ""), None),
