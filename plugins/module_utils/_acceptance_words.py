@@ -47,8 +47,8 @@ WORDS: Dict[str, Sequence[str]] = {
     "name": ("Name", "姓名"), "signature": ("Signature", "签字"), "day": ("Date", "日期"), "card": ("Card", "型号"),
     "gpu": ("GPU", "GPU"), "uuid": ("UUID", "UUID"), "pci": ("PCI", "PCI"),
     "note": ("Figures of GPUs: slowest – fastest of the host. Each must reach 0.9 of what is expected of the card, and of the median of the host's "
-             "other cards. GB is 10⁹ bytes. “Not run” is no verdict.",
-             "GPU 的数值为该主机中最慢 – 最快。每块卡须达到该型号预期值的 0.9，并达到同机其他卡中位数的 0.9。GB 为 10⁹ 字节。“未运行”不构成结论。"),
+             "other cards. GB is 10⁹ bytes. \"Not run\" is no verdict.",
+             "GPU 的数值为该主机中最慢 – 最快。每块卡须达到该型号预期值的 0.9，并达到同机其他卡中位数的 0.9。GB 为 10⁹ 字节。「未运行」不构成结论。"),
 }
 STYLE = """
 @page { size: A4; margin: 12mm 13mm }

@@ -93,7 +93,7 @@ class Repository:
         full = f"{version}-{revision}"
         said = f"#!/bin/sh\necho 'Fabric Manager version is : {version}'\n"
         self.deb("nvidia-fabricmanager", full, "", {"usr/lib/systemd/system/nvidia-fabricmanager.service": UNIT,
-                                                     "usr/bin/nv-fabricmanager": said})
+                                                    "usr/bin/nv-fabricmanager": said})
         self.deb("libnvidia-nscq", full, "", {f"{LIB}/libnvidia-nscq.so.{version}": "library\n"})
 
     def publish(self) -> None:

@@ -49,8 +49,8 @@ def test_the_stand_in_prints_what_the_card_printed(host):
 
 def test_a_real_card_is_read():
     [gpu] = settings.parse_gpus(REAL, f"GPU 0: NVIDIA H200 (UUID: {UUID})\n", "")
-    assert (gpu.index, gpu.uuid, gpu.limit, gpu.default, gpu.graphics, gpu.mig, gpu.busy) == ("0", UUID, 700.0, 700.0, 1980.0,
-        "Disabled", False)
+    seen = (gpu.index, gpu.uuid, gpu.limit, gpu.default, gpu.graphics, gpu.mig, gpu.busy)
+    assert seen == ("0", UUID, 700.0, 700.0, 1980.0, "Disabled", False)
     other = REAL.replace("1980, 3201, Disabled, Disabled", "[N/A], [N/A], [N/A], [N/A]")
     [plain] = settings.parse_gpus(other, "", UUID + "\n")
     assert plain.graphics is None and plain.mig is None and plain.busy

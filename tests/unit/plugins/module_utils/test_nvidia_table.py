@@ -77,8 +77,8 @@ def test_keys_are_those_of_the_systems():
 
 @pytest.mark.parametrize(("identifier", "version", "system"), [
     ("ubuntu", "22.04", "ubuntu2204"), ("ubuntu", "24.04", "ubuntu2404"), ("ubuntu", "26.04", ""), ("debian", "12", "debian12"),
-    ("debian", "13", "debian13"), ("debian", "11", ""), ("rhel", "8.10", "rhel8"), ("rocky", "9.6", "rhel9"), ("rhel", "10.0",
-        "rhel10"),
+    ("debian", "13", "debian13"), ("debian", "11", ""), ("rhel", "8.10", "rhel8"), ("rocky", "9.6", "rhel9"),
+    ("rhel", "10.0", "rhel10"),
     ("openEuler", "22.03", "rhel9"), ("openEuler", "24.03", "rhel9"), ("openEuler", "20.03", "rhel8"), ("kylin", "V10", "kylin10"),
     ("kylin", "V11", ""), ("fedora", "43", ""), ("debian", "120", ""), ("", "", ""),
 ])
