@@ -69,5 +69,6 @@ class FilterModule:
             "exporter_rows": exporter_rows, "exporter_gpu": _exporters.gpu_exporter, "exporter_errors": exporter_errors,
             "exporter_guards": exporter_guards, "exporter_salt": _exporters.salt, "exporter_textfile": _exporters.textfile,
             "watch_targets": _watching.targets, "watch_prometheus": _watching.prometheus_config,
-            "watch_plan_rules": _watching.plan_rules, "watch_scaled": _watching.scaled, "monitoring_errors": monitoring_errors, "alertmanager_config": alertmanager_config,
+            "watch_plan_rules": _watching.plan_rules, "watch_scaled": _watching.scaled,
+            "monitoring_errors": monitoring_errors, "alertmanager_config": alertmanager_config,
             "alert_robots": alert_robots, "log_errors": log_errors, "log_target": _logs.log_target}

@@ -75,7 +75,7 @@ def message(told: Mapping[str, Any], lang: str) -> tuple[str, str]:
         where = " ".join(str(labels[key]) for key in ("severity", "host", "deployment", "engine") if labels.get(key))
         state = words["firing" if alert.get("status") == "firing" else "resolved"]
         lines.append(f"- {state} {labels.get('alertname', '?')} ({where}), {words['since']} {str(alert.get('startsAt', ''))[:19]}")
-        for name in ("summary", "description", "runbook_url"):
+        for name in ("summary", "description", "runbook"):
             text = annotation(alert, name, lang)
             if text:
                 lines.append(f"  {' '.join(text.split())}")

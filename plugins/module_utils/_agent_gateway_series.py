@@ -13,7 +13,7 @@ import os
 import sys
 import urllib.request
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional
+from typing import Mapping, Optional, Tuple
 
 if __package__:  # a part of the collection
     from ansible_collections.idc.llm.plugins.module_utils import _agent_base as base
@@ -24,6 +24,7 @@ else:  # a program on a host, with what it needs beside it: python3 -I leaves th
 MOST_SERIES = 5000  # more tenants, deployments and statuses than that are counted as one
 MOST_BYTES = 64 << 20  # read at once; the rest at the next run
 OTHER = ("other", "other", "other")
+Sample = Tuple[Mapping[str, str], float]  # labels and value
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def read_on(log: str, place: Optional[Place]) -> Place:
     return Place(inode, offset + len(lines), counted(lines, counts))
 
 
-def requests(log: str, kept: str) -> list[tuple[Mapping[str, str], float]]:
+def requests(log: str, kept: str) -> list[Sample]:
     """Requests since this has been counted; the place is kept for the next run."""
     try:
         place = read_on(log, read_place(kept))
@@ -94,25 +95,27 @@ def requests(log: str, kept: str) -> list[tuple[Mapping[str, str], float]]:
             for (tenant, deployment, code), count in sorted(place.counts.items())]
 
 
-def shares(engines: str, states: str) -> list[tuple[Mapping[str, str], float]]:
-    """The share of its weight that each engine gets: 0 where the prober or an operator has taken it out."""
+def engines(file: str, states: str) -> tuple[list[Sample], list[Sample]]:
+    """(share, drained) of each engine of the upstreams: what the prober says, what an operator or a play says."""
     try:
-        with open(engines, encoding="utf-8") as stream:
+        with open(file, encoding="utf-8") as stream:
             upstreams = json.load(stream)["upstreams"]
         rows = [(str(row["deployment"]), str(server["engine"])) for row in upstreams for server in row["servers"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return []
-    found: list[tuple[Mapping[str, str], float]] = []
+        return [], []
+    shares: list[Sample] = []
+    drained: list[Sample] = []
     for deployment, engine in rows:
-        state: Any = {}
         try:
             with open(os.path.join(states, f"{engine}.json"), encoding="utf-8") as stream:
                 state = json.load(stream)
-            share = 0.0 if state.get("drained") else float(state.get("share", 1))
+            share, out = float(state.get("share", 1)), float(state.get("drained") is True)
         except (OSError, ValueError, TypeError, AttributeError):
-            share = 1.0  # as the balancer has it: what nobody spoke of gets all
-        found.append(({"deployment": deployment, "engine": engine}, share))
-    return found
+            share, out = 1.0, 0.0  # as the balancer has it: what nobody spoke of gets all
+        labels = {"deployment": deployment, "engine": engine}
+        shares.append((labels, share))
+        drained.append((labels, out))
+    return shares, drained
 
 
 def tokens(url: str) -> str:

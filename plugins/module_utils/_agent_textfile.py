@@ -33,7 +33,7 @@ Sample = Tuple[Mapping[str, str], float]  # labels and value
 
 @dataclass(frozen=True)
 class Settings:
-    """The JSON file that the role writes. reserved: engine, deployment, gpu, uuid, share of each GPU that the plan gives an engine;
+    """The JSON file that the role writes. reserved: engine, deployment, gpu (UUID), index, share of each GPU;
     stores: model → folder of each model that the plan wants here; audit_kept: where it is noted how far the audit log was counted;
     units: of which restarts are counted, with systemd's wildcards."""
 
@@ -138,19 +138,20 @@ def series(own: Settings, ask: Callable[[Sequence[str]], str] = show) -> list[Se
     """All that there is to say of this host."""
     verified, times = stores(own.store_root, own.stores) if own.store_root else ([], [])
     reserved: list[Sample] = [
-        ({key: str(row[key]) for key in ("engine", "deployment", "gpu", "uuid")}, float(row["share"])) for row in own.reserved]
+        ({key: str(row[key]) for key in ("engine", "deployment", "gpu", "index")}, float(row["share"])) for row in own.reserved]
+    shares, drained = gateway.engines(own.upstreams_file, own.upstreams_dir) if own.upstreams_file else ([], [])
     return [
         Series("idc_llm_luks_volume_open", "Whether an encrypted volume is open.", volumes(own.luks_dir, own.mapper_dir)),
-        Series("idc_llm_store_verified", "Whether a model that the plan wants here is complete, and right when read last.", verified),
+        Series("idc_llm_store_verified", "Whether a model that the plan wants here is complete and was right.", verified),
         Series("idc_llm_store_verified_time_seconds", "When that file was read that was not read for the longest time.", times),
         Series("idc_llm_acceptance_accepted", "Whether acceptance lets this host serve.", accepted(own.acceptance_file)),
         Series("idc_llm_gpu_expected", "GPUs that this host had when the plan was made.", [({}, float(own.gpu_expected))]),
         Series("idc_llm_plan_gpu_memory_share", "Share of a GPU's memory that the plan gives an engine.", reserved),
         Series("idc_llm_gateway_audit_time_seconds", "When the audit log was written last.", audited(own.audit_file)),
-        Series("idc_llm_gateway_requests_total", "Requests in the audit log, by tenant, deployment and status.",
+        Series("idc_llm_requests_total", "Requests in the audit log, by tenant, deployment and status.",
                gateway.requests(own.audit_file, own.audit_kept) if own.audit_file and own.audit_kept else [], "counter"),
-        Series("idc_llm_gateway_upstream_share", "Share of its requests that an engine gets; 0: it is taken out.",
-               gateway.shares(own.upstreams_file, own.upstreams_dir) if own.upstreams_file else []),
+        Series("idc_llm_gateway_engine_share", "Share of its requests that the prober lets an engine have; 0: none.", shares),
+        Series("idc_llm_gateway_engine_drained", "Whether an operator or a play has taken an engine out.", drained),
         Series("idc_llm_unit_restarts_total", "Times that systemd has restarted a unit by itself.", restarts(ask(own.units)),
                "counter"),
     ]

@@ -17,6 +17,14 @@ KINDS = ("mail", "webhook", "wechat", *ROBOTS)
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 ALWAYS = "Watchdog"  # fires for as long as Prometheus and Alertmanager work
 NOBODY = "nobody"
+# one fault, one word: while the first fires, the second is not told about the same thing
+SILENCES = (
+    ("HostDown", "TargetDown|EngineDown|Engine.+|Gateway.+|Gpu.+|Luks.+|Store.+", "host"),
+    ("EngineDown", "EngineNoTokens|EngineQueueGrows|GatewayEngineOut", "engine"),
+    ("EngineKvCacheFull", "EngineKvCacheHigh", "engine"),
+    ("CertificateExpiresSoon", "CertificateExpires", "instance"),
+    ("ErrorBudgetBurnsFast", "ErrorBudgetBurns|ErrorBudgetBurnsSlowly|SuccessRateLow", "deployment"),
+)
 USELESS = "a key without effect"
 # what each kind must say, may say, and must and may have as secrets
 SAYS: Mapping[str, Tuple[Tuple[str, ...], Tuple[str, ...], Tuple[str, ...], Tuple[str, ...]]] = {
@@ -56,7 +64,7 @@ def receiver_errors(rows: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any
     seen: List[str] = []
     for number, row in enumerate(rows, 1):
         name = str(row.get("name") or f"#{number}")
-        for key, wanted, good in (("name", f"{NAME.pattern}, each once", bool(NAME.fullmatch(name)) and name not in [*seen, NOBODY]),
+        for key, wanted, good in (("name", f"{NAME.pattern}, once", bool(NAME.fullmatch(name)) and name not in [*seen, NOBODY]),
                                   ("kind", " | ".join(KINDS), row.get("kind") in KINDS),
                                   ("lang", " | ".join(LANGUAGES), row.get("lang", "en") in LANGUAGES),
                                   ("severities", "some of " + ", ".join(SEVERITIES), _severities(row.get("severities", ["page"])))):
@@ -110,12 +118,8 @@ def alertmanager_config(told: Sequence[Receiver], robot_port: int, wait_s: int, 
     return {
         "route": {"receiver": NOBODY, "group_by": ["alertname", "host", "deployment"], "group_wait": f"{wait_s}s",
                   "group_interval": f"{interval_s}s", "repeat_interval": f"{repeat_h}h", "routes": routes},
-        # one fault, one word: a page about a thing silences the warning about it, and a host that is down what is on it
-        "inhibit_rules": [
-            {"source_matchers": ['severity="page"'], "target_matchers": ['severity=~"warning|info"'],
-             "equal": ["alertname", "host", "deployment"]},
-            {"source_matchers": ['alertname="HostDown"'], "target_matchers": ['alertname!="HostDown"'], "equal": ["host"]},
-        ],
+        "inhibit_rules": [{"source_matchers": [f'alertname="{loud}"'], "target_matchers": [f'alertname=~"{quiet}"'],
+                           "equal": [equal]} for loud, quiet, equal in SILENCES],
         "receivers": [{"name": NOBODY}, *({"name": one.name, **_receiver(one, robot_port)} for one in told)],
     }
 

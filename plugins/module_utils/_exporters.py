@@ -90,7 +90,7 @@ def textfile(plan: Mapping[str, Any], host: str, gpus: Sequence[Mapping[str, Any
     me = plan["hosts"][host]
     indices = {str(gpu.get("uuid")): str(gpu.get("index")) for gpu in gpus}
     reserved = [
-        {"engine": engine["name"], "deployment": engine["deployment"], "uuid": uuid, "gpu": indices.get(uuid, uuid),
+        {"engine": engine["name"], "deployment": engine["deployment"], "gpu": uuid, "index": indices.get(uuid, ""),
          "share": float(engine["config"].get("gpu-memory-utilization", UTILISATION))}
         for engine in plan["engines"] if engine["host"] == host for uuid in engine["gpus"]]
     rows = plan["stores"].get(host, ())

@@ -38,8 +38,8 @@ class Host:
 
     gpus: the usable ones, in index order, all of one card; unusable: indices and uuids of the others; fresh: its facts are of
     this run; accepted: acceptance's verdict, None when there is none; notes: sentences on what of it is left out; nccl: environment
-    of engines that span hosts; cards: how many GPUs there are, usable or not; gpu_watched: a GPU exporter runs there; rack: "" where
-    the inventory says none.
+    of engines that span hosts; cards: how many GPUs there are, usable or not; gpu_watched: a GPU exporter runs there; rack: its
+    place, "" where the inventory says none.
     """
 
     name: str
