@@ -11,8 +11,8 @@ short_description: Keeps one line of each run of a playbook
 version_added: "0.1.0"
 author: The idc.llm founders (@idc-llm)
 description:
-  - Who ran what, from which commit, on which hosts, and what it changed, as a line of JSON in C(runs.jsonl) of the state folder of the inventory
-    (C(inventories/.state/NAME)) where that folder exists, and in the controller's syslog.
+  - Who ran what, from which commit, on which hosts, and what it changed, as a line of JSON in C(runs.jsonl) of the state folder of
+    the inventory (C(inventories/.state/NAME)) where that folder exists, and in the controller's syslog.
   - A checkout's C(ansible.cfg) enables it; elsewhere it takes C(callbacks_enabled = idc.llm.run_log).
   - A line that cannot be written is a warning and never ends a run.
 requirements:
@@ -49,8 +49,8 @@ FILE = "runs.jsonl"
 def commit(folder: str) -> str:
     """The checkout's commit, with -dirty where files differ from it; an installed collection has none."""
     try:
-        done = subprocess.run(["git", "-C", folder, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"], capture_output=True,
-                              text=True, timeout=10, check=False)
+        done = subprocess.run(["git", "-C", folder, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+                              capture_output=True, text=True, timeout=10, check=False)
         return done.stdout.strip() if done.returncode == 0 else "installed"
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
@@ -88,9 +88,9 @@ class CallbackModule(CallbackBase):
         folder = inventory if os.path.isdir(inventory) else os.path.dirname(inventory)
         state = self.state or os.path.join(os.path.dirname(folder), ".state", os.path.basename(folder))
         now = datetime.now(timezone.utc)
-        run = Run(now.isoformat(timespec="seconds"), os.environ.get("SUDO_USER") or getpass.getuser(), socket.gethostname(), self.playbook,
-                  inventory, commit(HERE), bool(options.get("check")), options.get("subset") or "", tuple(options.get("tags") or ()),
-                  round(time.time() - self.began), recap(stats))
+        run = Run(now.isoformat(timespec="seconds"), os.environ.get("SUDO_USER") or getpass.getuser(), socket.gethostname(),
+                  self.playbook, inventory, commit(HERE), bool(options.get("check")), options.get("subset") or "",
+                  tuple(options.get("tags") or ()), round(time.time() - self.began), recap(stats))
         try:
             syslog.openlog("idc-llm-run", 0, syslog.LOG_AUTHPRIV)
             syslog.syslog(syslog.LOG_NOTICE, run.line())

@@ -4,6 +4,7 @@
 """Filters of the roles that watch: exporters, monitoring, logs."""
 from __future__ import annotations
 
+import ctypes
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
@@ -30,6 +31,19 @@ def exporter_errors(archives: Any, names: Sequence[str], password: str, tls: boo
         errors.append(IdcError("IDC-MON-006", variable="idc_llm_secrets.exporters_password",
                                observed=f"{len(password)} characters long"))
     return [error.render(lang) for error in errors]
+
+
+def exporter_hash(password: str, host: str) -> str:
+    """The password by bcrypt, the one hash that the exporter toolkit takes: by the C library, since neither Python nor Ansible has it."""
+    try:
+        crypt = ctypes.CDLL("libcrypt.so.1").crypt
+    except (OSError, AttributeError) as error:
+        raise AnsibleFilterError(f"exporter_hash: the controller's C library has no libcrypt.so.1: {error}") from error
+    crypt.restype = ctypes.c_char_p
+    found = crypt(password.encode(), f"$2b$10${_exporters.salt(host, password)}".encode()) or b""
+    if not found.startswith(b"$2b$10$") or len(found) != 60:
+        raise AnsibleFilterError("exporter_hash: the controller's libcrypt.so.1 knows no bcrypt")
+    return str(found.decode())
 
 
 def exporter_guards(plan: Mapping[str, Any], host: str, more: Sequence[str] = (), lang: str = "en") -> list[dict[str, Any]]:
@@ -67,7 +81,7 @@ class FilterModule:
         """Name → function, as Ansible wants it."""
         return {
             "exporter_rows": exporter_rows, "exporter_gpu": _exporters.gpu_exporter, "exporter_errors": exporter_errors,
-            "exporter_guards": exporter_guards, "exporter_salt": _exporters.salt, "exporter_textfile": _exporters.textfile,
+            "exporter_guards": exporter_guards, "exporter_hash": exporter_hash, "exporter_textfile": _exporters.textfile,
             "watch_targets": _watching.targets, "watch_prometheus": _watching.prometheus_config,
             "watch_plan_rules": _watching.plan_rules, "watch_scaled": _watching.scaled,
             "monitoring_errors": monitoring_errors, "alertmanager_config": alertmanager_config,

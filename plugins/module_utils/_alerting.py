@@ -23,7 +23,7 @@ SILENCES = (
     ("EngineDown", "EngineNoTokens|EngineQueueGrows|GatewayEngineOut", "engine"),
     ("EngineKvCacheFull", "EngineKvCacheHigh", "engine"),
     ("CertificateExpiresSoon", "CertificateExpires", "instance"),
-    ("ErrorBudgetBurnsFast", "ErrorBudgetBurns|ErrorBudgetBurnsSlowly|SuccessRateLow", "deployment"),
+    ("ErrorBudgetBurnsFast", "ErrorBudgetBurns|ErrorBudgetBurnsSlowly", "deployment"),
 )
 USELESS = "a key without effect"
 # what each kind must say, may say, and must and may have as secrets
@@ -113,8 +113,11 @@ def alertmanager_config(told: Sequence[Receiver], robot_port: int, wait_s: int, 
         {"matchers": [always], "receiver": one.name, "continue": True, "group_wait": "0s", "group_interval": "1m",
          "repeat_interval": "1m"} for one in told if one.watchdog]
     routes.append({"matchers": [always], "receiver": NOBODY})
-    routes += [{"matchers": [f'severity=~"{"|".join(one.severities)}"'], "receiver": one.name, "continue": True}
-               for one in told if not one.watchdog]
+    for one in told:
+        if not one.watchdog:
+            routes.append({"matchers": [f'severity=~"{"|".join(one.severities)}"'], "receiver": one.name, "continue": True})
+        if not one.watchdog and "page" in one.severities:  # of a site's own rule, whatever it calls it
+            routes.append({"matchers": [f'severity!~"{"|".join(SEVERITIES)}"'], "receiver": one.name, "continue": True})
     return {
         "route": {"receiver": NOBODY, "group_by": ["alertname", "host", "deployment"], "group_wait": f"{wait_s}s",
                   "group_interval": f"{interval_s}s", "repeat_interval": f"{repeat_h}h", "routes": routes},

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept of each run of a playbook: who, from which commit, on which hosts, what it changed. Pure; private to this collection."""
+"""What is kept of each run of a playbook: who, which commit, which hosts, what it changed. Pure; private to this collection."""
 from __future__ import annotations
 
 import json

@@ -7,6 +7,7 @@
 
 A robot's address ends in its kind; signatures are checked as its maker's page says, with the secret "s3cret".
 """
+
 from __future__ import annotations
 
 import base64
@@ -35,9 +36,15 @@ def robot_says(kind: str, query: dict[str, list[str]], body: dict) -> dict:
         good = good and body.get("msgtype") == "markdown" and bool(body["markdown"]["title"]) and bool(body["markdown"]["text"])
         return {"errcode": 0, "errmsg": "ok"} if good else {"errcode": 310000, "errmsg": "sign not match"}
     if kind == "wecom":
-        good = body.get("msgtype") == "markdown" and 0 < len(body["markdown"]["content"].encode()) <= 4096 and bool(query.get("key"))
+        good = (
+            body.get("msgtype") == "markdown" and 0 < len(body["markdown"]["content"].encode()) <= 4096 and bool(query.get("key"))
+        )
         return {"errcode": 0, "errmsg": "ok"} if good else {"errcode": 93000, "errmsg": "invalid webhook url"}
-    good = body.get("sign") == sign(f"{body.get('timestamp')}\n{SECRET}", "") and body.get("msg_type") == "text" and bool(body["content"]["text"])
+    good = (
+        body.get("sign") == sign(f"{body.get('timestamp')}\n{SECRET}", "")
+        and body.get("msg_type") == "text"
+        and bool(body["content"]["text"])
+    )
     return {"code": 0, "msg": "success"} if good else {"code": 19021, "msg": "sign match fail"}
 
 
@@ -80,9 +87,14 @@ def make(address: str, port: int, file: str | Path = "") -> ThreadingHTTPServer:
 
 def alerts(came: list[dict], name: str, status: str, **labels: str) -> list[dict]:
     """Alarms of that name and status among what came, with these labels."""
-    return [{**alert, "came": row["at"]} for row in came for alert in row["body"].get("alerts", ())
-            if alert["labels"].get("alertname") == name and alert["status"] == status
-            and all(alert["labels"].get(key) == value for key, value in labels.items())]
+    return [
+        {**alert, "came": row["at"]}
+        for row in came
+        for alert in row["body"].get("alerts", ())
+        if alert["labels"].get("alertname") == name
+        and alert["status"] == status
+        and all(alert["labels"].get(key) == value for key, value in labels.items())
+    ]
 
 
 if __name__ == "__main__":

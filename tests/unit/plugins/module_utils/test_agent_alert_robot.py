@@ -1,4 +1,5 @@
 """What group robots are told, and whether they took it; against doubles that check signatures by the makers' pages."""
+
 from __future__ import annotations
 
 import json
@@ -12,8 +13,17 @@ from ansible_collections.idc.llm.plugins.module_utils import _agent_alert_robot 
 
 from tests.support import alarm_receiver
 
-ALERT = {"status": "firing", "startsAt": "2026-11-30T01:02:03.4Z", "labels": {"alertname": "HostDown", "host": "gpu01", "severity": "page"},
-         "annotations": {"summary": "gpu01 is down.", "summary_zh": "gpu01 宕机。", "description": "See its console.", "runbook": "docs/x.md"}}
+ALERT = {
+    "status": "firing",
+    "startsAt": "2026-11-30T01:02:03.4Z",
+    "labels": {"alertname": "HostDown", "host": "gpu01", "severity": "page"},
+    "annotations": {
+        "summary": "gpu01 is down.",
+        "summary_zh": "gpu01 宕机。",
+        "description": "See its console.",
+        "runbook": "docs/x.md",
+    },
+}
 TOLD = {"status": "firing", "alerts": [ALERT]}
 
 
@@ -70,8 +80,17 @@ def test_a_long_text_is_cut_between_characters_and_says_so():
 def test_the_bridge_answers_so_that_alertmanager_comes_again(robots, tmp_path):
     base = f"http://127.0.0.1:{robots.server_port}"
     config = tmp_path / "robots.json"
-    config.write_text(json.dumps({"port": 0, "robots": {"good": {"kind": "wecom", "url": f"{base}/wecom?key=k"},
-                                                        "bad": {"kind": "dingtalk", "url": f"{base}/dingtalk", "secret": "no"}}}))
+    config.write_text(
+        json.dumps(
+            {
+                "port": 0,
+                "robots": {
+                    "good": {"kind": "wecom", "url": f"{base}/wecom?key=k"},
+                    "bad": {"kind": "dingtalk", "url": f"{base}/dingtalk", "secret": "no"},
+                },
+            }
+        )
+    )
     port, known = agent.settings(str(config))
     server = ThreadingHTTPServer(("127.0.0.1", port), type("Bound", (agent.Handler,), {"robots": known}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -82,8 +101,15 @@ def test_the_bridge_answers_so_that_alertmanager_comes_again(robots, tmp_path):
                 return answer.status
         except urllib.error.HTTPError as error:
             return error.code
+
     body = json.dumps(TOLD).encode()
-    assert [post("good", body), post("bad", body), post("other", body), post("good", b"{"), post("good", b"[]")] == [200, 502, 404, 400, 400]
+    assert [post("good", body), post("bad", body), post("other", body), post("good", b"{"), post("good", b"[]")] == [
+        200,
+        502,
+        404,
+        400,
+        400,
+    ]
     server.shutdown()
     server.server_close()
 

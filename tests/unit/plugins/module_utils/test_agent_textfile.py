@@ -1,4 +1,5 @@
 """The series that only the collection knows: volumes, store, acceptance, plan, audit log, restarts; and the gateway's."""
+
 from __future__ import annotations
 
 import json
@@ -27,7 +28,11 @@ def test_a_model_is_verified_while_all_its_files_were_right_when_read_last(tmp_p
     verified, times = agent.stores(str(tmp_path), wanted)
     assert verified == [({"model": "org/gone"}, 0.0), ({"model": "org/r1"}, 1.0)]
     assert times == [({"model": "org/r1"}, os.stat(folder / "manifest.json").st_mtime)]
-    notes = {"org/r1/a/x": {"at": 50.0, "problem": ""}, "org/r1/a/y": {"at": 40.0, "problem": ""}, "org/r1/ab/z": {"at": 1.0, "problem": "bad"}}
+    notes = {
+        "org/r1/a/x": {"at": 50.0, "problem": ""},
+        "org/r1/a/y": {"at": 40.0, "problem": ""},
+        "org/r1/ab/z": {"at": 1.0, "problem": "bad"},
+    }
     (tmp_path / ".verify.json").write_text(json.dumps({"files": notes}))
     assert agent.stores(str(tmp_path), wanted)[1] == [({"model": "org/r1"}, 40.0)], "the one that waits longest"
     notes["org/r1/a/y"]["problem"] = "its sha256 is …"
@@ -36,8 +41,15 @@ def test_a_model_is_verified_while_all_its_files_were_right_when_read_last(tmp_p
 
 
 def test_what_cannot_be_read_has_no_series(tmp_path):
-    own = agent.Settings(str(tmp_path), luks_dir=str(tmp_path / "no"), acceptance_file=str(tmp_path / "no"), audit_file=str(tmp_path / "no"),
-                         audit_kept=str(tmp_path / "kept"), upstreams_file=str(tmp_path / "no"), gpu_expected=3)
+    own = agent.Settings(
+        str(tmp_path),
+        luks_dir=str(tmp_path / "no"),
+        acceptance_file=str(tmp_path / "no"),
+        audit_file=str(tmp_path / "no"),
+        audit_kept=str(tmp_path / "kept"),
+        upstreams_file=str(tmp_path / "no"),
+        gpu_expected=3,
+    )
     text = "".join(one.text() for one in agent.series(own, lambda units: ""))
     assert [line for line in text.splitlines() if not line.startswith("#")] == ["idc_llm_gpu_expected 3"]
 
@@ -56,7 +68,7 @@ def test_restarts_are_systemds_own_count():
 
 def test_the_file_is_what_the_exporter_reads(tmp_path):
     config = tmp_path / "textfile.json"
-    reserved = [{"engine": "e\"1", "deployment": "r1", "gpu": "GPU-a", "index": "0", "share": 0.92}]
+    reserved = [{"engine": 'e"1', "deployment": "r1", "gpu": "GPU-a", "index": "0", "share": 0.92}]
     config.write_text(json.dumps({"metrics_dir": str(tmp_path), "gpu_expected": 8, "reserved": reserved}))
     assert agent.main(["--config", str(config)]) == 0
     text = (tmp_path / "idc_llm_host.prom").read_text()

@@ -1,4 +1,5 @@
 """Which exporters a host runs, with which words; what its agent is to tell."""
+
 from __future__ import annotations
 
 import pytest
@@ -7,23 +8,65 @@ from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._firewall import watch_rules
 
 CATALOGUE = {
-    "node": {"package": "pn", "program": "/n", "listen": ["-l={address}:{port}"], "tls": ["-w={web}"], "arguments": ["-x=(a|b)[.]c"]},
-    "dcgm": {"package": "pd", "unit": "nd", "dropin": True, "root": True, "program": "/d", "listen": ["-a", "{address}:{port}"], "tls": []},
-    "nvitop": {"venv": True, "program": "/v", "listen": ["{port}"], "tls": ["{certificate}", "{key}"]}}
+    "node": {
+        "package": "pn",
+        "program": "/n",
+        "listen": ["-l={address}:{port}"],
+        "tls": ["-w={web}"],
+        "arguments": ["-x=(a|b)[.]c"],
+    },
+    "dcgm": {
+        "package": "pd",
+        "unit": "nd",
+        "dropin": True,
+        "root": True,
+        "program": "/d",
+        "listen": ["-a", "{address}:{port}"],
+        "tls": [],
+    },
+    "nvitop": {"venv": True, "program": "/v", "listen": ["{port}"], "tls": ["{certificate}", "{key}"]},
+}
 PLAN = {
-    "scrape": [{"job": job, "host": host, "address": "10.0.0.1", "port": port, "labels": {}} for job, host, port in (
-        ("vllm", "n1", 8000), ("node", "n1", 9100), ("gpu", "n1", 9400), ("node", "n2", 9100), ("alertmanager", "m1", 9093),
-        ("prometheus", "m1", 9090))],
-    "hosts": {"n1": {"address": "10.0.0.1", "groups": ["gpu_nodes"], "gpus": 2},
-              "m1": {"address": "10.0.0.7", "groups": ["monitors", "gateways"], "gpus": 0}},
+    "scrape": [
+        {"job": job, "host": host, "address": "10.0.0.1", "port": port, "labels": {}}
+        for job, host, port in (
+            ("vllm", "n1", 8000),
+            ("node", "n1", 9100),
+            ("gpu", "n1", 9400),
+            ("node", "n2", 9100),
+            ("alertmanager", "m1", 9093),
+            ("prometheus", "m1", 9090),
+        )
+    ],
+    "hosts": {
+        "n1": {"address": "10.0.0.1", "groups": ["gpu_nodes"], "gpus": 2},
+        "m1": {"address": "10.0.0.7", "groups": ["monitors", "gateways"], "gpus": 0},
+    },
     "ports": {"alertmanager_cluster": 9094, "nginx": 9113},
-    "engines": [{"name": "r1-blue-0", "deployment": "r1", "host": "n1", "gpus": ["GPU-a", "GPU-b"], "config": {"gpu-memory-utilization": 0.9}},
-                {"name": "r2-blue-0", "deployment": "r2", "host": "n2", "gpus": ["GPU-c"], "config": {}}],
-    "stores": {"n1": [{"model": "org/r1", "revision": "a", "path": "/store/org/r1/a"}]}}
+    "engines": [
+        {
+            "name": "r1-blue-0",
+            "deployment": "r1",
+            "host": "n1",
+            "gpus": ["GPU-a", "GPU-b"],
+            "config": {"gpu-memory-utilization": 0.9},
+        },
+        {"name": "r2-blue-0", "deployment": "r2", "host": "n2", "gpus": ["GPU-c"], "config": {}},
+    ],
+    "stores": {"n1": [{"model": "org/r1", "revision": "a", "path": "/store/org/r1/a"}]},
+}
 
 
-@pytest.mark.parametrize(("wish", "offered", "got"), [
-    ("auto", True, "dcgm"), ("auto", False, "nvitop"), ("dcgm", False, "dcgm"), ("nvitop", True, "nvitop"), ("none", True, "none")])
+@pytest.mark.parametrize(
+    ("wish", "offered", "got"),
+    [
+        ("auto", True, "dcgm"),
+        ("auto", False, "nvitop"),
+        ("dcgm", False, "dcgm"),
+        ("nvitop", True, "nvitop"),
+        ("none", True, "none"),
+    ],
+)
 def test_the_gpu_exporter_is_nvidias_where_it_can_be_had(wish, offered, got):
     assert exporters.gpu_exporter(wish, offered) == got
 
@@ -49,10 +92,17 @@ def test_tls_is_said_in_each_ones_words():
     assert node["arguments"][-1] == "-w=/w" and gpu["arguments"][-2:] == ["/c", "/k"] and node["scheme"] == gpu["scheme"] == "https"
 
 
-@pytest.mark.parametrize(("archives", "codes"), [
-    ({}, []), ({"node": {"file": "n", "sha256": "a" * 64, "program": "p"}}, []), ({"nod": {}}, ["IDC-INV-006"]),
-    ({"node": {"file": "n", "program": "p"}}, ["IDC-INV-007"]), ({"node": {"file": "n", "sha256": "xyz", "program": "p"}}, ["IDC-INV-007"]),
-    ("node", ["IDC-INV-007"])])
+@pytest.mark.parametrize(
+    ("archives", "codes"),
+    [
+        ({}, []),
+        ({"node": {"file": "n", "sha256": "a" * 64, "program": "p"}}, []),
+        ({"nod": {}}, ["IDC-INV-006"]),
+        ({"node": {"file": "n", "program": "p"}}, ["IDC-INV-007"]),
+        ({"node": {"file": "n", "sha256": "xyz", "program": "p"}}, ["IDC-INV-007"]),
+        ("node", ["IDC-INV-007"]),
+    ],
+)
 def test_an_archive_without_its_hash_is_refused(archives, codes):
     assert [error.code for error in exporters.archive_errors(archives, list(CATALOGUE))] == codes
 
@@ -66,8 +116,10 @@ def test_the_salt_is_the_same_again_and_another_for_others():
 def test_the_agent_is_told_what_the_plan_gives_the_host():
     said = exporters.textfile(PLAN, "n1", [{"uuid": "GPU-b", "index": 1}], "/a.json", "/m", "/store", ["u"])
     assert said["gpu_expected"] == 2 and said["stores"] == {"org/r1": "/store/org/r1/a"} and said["acceptance_file"] == "/a.json"
-    assert said["reserved"] == [{"engine": "r1-blue-0", "deployment": "r1", "gpu": "GPU-a", "index": "", "share": 0.9},
-                                {"engine": "r1-blue-0", "deployment": "r1", "gpu": "GPU-b", "index": "1", "share": 0.9}]
+    assert said["reserved"] == [
+        {"engine": "r1-blue-0", "deployment": "r1", "gpu": "GPU-a", "index": "", "share": 0.9},
+        {"engine": "r1-blue-0", "deployment": "r1", "gpu": "GPU-b", "index": "1", "share": 0.9},
+    ]
     assert "audit_file" not in said
     gateway = exporters.textfile(PLAN, "m1", [], "/a.json", "/m", "/store", [])
     assert gateway["tokens_url"] == "http://127.0.0.1:9113/tokens" and gateway["audit_file"] and "acceptance_file" not in gateway
@@ -77,7 +129,9 @@ def test_only_monitors_reach_what_watches():
     assert [(row["port"], row["ip"]) for row in watch_rules(PLAN, "n1")] == [(9100, ["10.0.0.7"]), (9400, ["10.0.0.7"])]
     rows = watch_rules(PLAN, "m1", ["10.9.0.0/16"])
     assert [(row["port"], row["ip"], row.get("udp", False)) for row in rows] == [
-        (9090, ["10.0.0.7", "10.9.0.0/16"], False), (9093, ["10.0.0.7", "10.9.0.0/16"], False)]
+        (9090, ["10.0.0.7", "10.9.0.0/16"], False),
+        (9093, ["10.0.0.7", "10.9.0.0/16"], False),
+    ]
     two = {**PLAN, "hosts": {**PLAN["hosts"], "m2": {"address": "10.0.0.8", "groups": ["monitors"]}}}
     cluster = watch_rules(two, "m1", ["10.9.0.0/16"])[-1]
     assert (cluster["port"], cluster["ip"], cluster["udp"]) == (9094, ["10.0.0.7", "10.0.0.8"], True)

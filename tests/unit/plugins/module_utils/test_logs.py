@@ -1,4 +1,5 @@
 """Where logs go, and what is kept of runs."""
+
 from __future__ import annotations
 
 import json
@@ -10,18 +11,38 @@ from ansible_collections.idc.llm.plugins.module_utils import _logs as logs
 from ansible_collections.idc.llm.plugins.module_utils._runs import Run, kept, recap
 
 
-@pytest.mark.parametrize(("raw", "target"), [
-    ({}, {}), ("", {}), (None, {}),
-    ("log", {"address": "log", "port": 6514, "tls": True, "ca": "", "name": "log"}),
-    ({"address": "10.0.0.1", "tls": False}, {"address": "10.0.0.1", "port": 514, "tls": False, "ca": "", "name": "10.0.0.1"}),
-    ({"address": "10.0.0.1", "port": 999, "ca": "/ca.pem", "name": "log"},
-     {"address": "10.0.0.1", "port": 999, "tls": True, "ca": "/ca.pem", "name": "log"})])
+@pytest.mark.parametrize(
+    ("raw", "target"),
+    [
+        ({}, {}),
+        ("", {}),
+        (None, {}),
+        ("log", {"address": "log", "port": 6514, "tls": True, "ca": "", "name": "log"}),
+        ({"address": "10.0.0.1", "tls": False}, {"address": "10.0.0.1", "port": 514, "tls": False, "ca": "", "name": "10.0.0.1"}),
+        (
+            {"address": "10.0.0.1", "port": 999, "ca": "/ca.pem", "name": "log"},
+            {"address": "10.0.0.1", "port": 999, "tls": True, "ca": "/ca.pem", "name": "log"},
+        ),
+    ],
+)
 def test_a_log_host_is_spoken_to_by_tls_unless_it_says_otherwise(raw, target):
     assert logs.log_host_errors(raw) == [] and logs.log_target(raw) == target
 
 
-@pytest.mark.parametrize("raw", [{"host": "x"}, {"port": 514}, {"address": "a b"}, {"address": "x", "port": 0}, {"address": "x", "port": "s"},
-                                 {"address": "x", "tls": "perhaps"}, {"address": "x", "ca": "ca.pem"}, ["x"], {"address": "x\"evil"}])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"host": "x"},
+        {"port": 514},
+        {"address": "a b"},
+        {"address": "x", "port": 0},
+        {"address": "x", "port": "s"},
+        {"address": "x", "tls": "perhaps"},
+        {"address": "x", "ca": "ca.pem"},
+        ["x"],
+        {"address": 'x"evil'},
+    ],
+)
 def test_a_log_host_that_is_none(raw):
     assert logs.log_host_errors(raw)
 
