@@ -34,7 +34,7 @@ def exporter_errors(archives: Any, names: Sequence[str], password: str, tls: boo
 
 
 def exporter_hash(password: str, host: str) -> str:
-    """The password by bcrypt, the one hash that the exporter toolkit takes: by the C library, since neither Python nor Ansible has it."""
+    """The password by bcrypt, the one hash that the exporter toolkit takes; by the C library: neither Python nor Ansible has it."""
     try:
         crypt = ctypes.CDLL("libcrypt.so.1").crypt
     except (OSError, AttributeError) as error:
