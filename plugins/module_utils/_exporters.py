@@ -32,7 +32,8 @@ def exporters(plan: Mapping[str, Any], host: str, catalogue: Mapping[str, Mappin
 
     gpu: what gpu_exporter says; certificate: paths of certificate and key where they are to speak TLS; web_file: the file of the
     exporter toolkit, which says the same and the password. Each has ``job``, ``entry`` (its name in the catalogue), ``source``
-    (package, archive or venv), ``unit``, ``program``, ``arguments`` (a list), ``address``, ``port``, ``path`` and ``scheme``.
+    (package, archive or venv), ``unit``, ``replaces`` (the package's unit, where an archive takes its place), ``program``,
+    ``arguments`` (a list), ``address``, ``port``, ``path`` and ``scheme``.
     """
     found = []
     for row in plan["scrape"]:
@@ -52,6 +53,7 @@ def exporters(plan: Mapping[str, Any], host: str, catalogue: Mapping[str, Mappin
         found.append({
             "job": row["job"], "entry": name, "source": source, "package": "" if own else entry["package"],
             "unit": f"idc-llm-exporter-{name}.service" if own else f"{entry.get('unit', entry['package'])}.service",
+            "replaces": f"{entry.get('unit', entry['package'])}.service" if archive else "",
             "dropin": bool(entry.get("dropin")) and not own,
             "program": archive_program(name, archive) if archive else entry["program"], "arguments": arguments,
             "root": bool(entry.get("root")), "address": row["address"], "port": row["port"],

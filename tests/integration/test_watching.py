@@ -356,3 +356,43 @@ def test_9_exporters_speak_tls_and_ask_for_a_password(watched):
     assert box.sh("stat -c '%a' /etc/idc_llm/exporters/web.yml /etc/prometheus/idc_llm/exporters-password") == "640\n640"
     watched.both()  # and back
     assert wait_for(lambda: len(watched.ask(jobs)) == 3, 30)
+
+
+LOG_HOST = """import socketserver, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain('/root/front.pem', '/root/front.key')
+class Take(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            with open('/root/shipped', 'ab') as out: out.write(line)
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    def get_request(self):
+        sock, where = super().get_request(); return context.wrap_socket(sock, server_side=True), where
+Server(('127.0.0.1', 6514), Take).serve_forever()
+"""
+
+
+def test_10_logs_are_kept_and_shipped_over_tls(watched):
+    box = watched.box
+    (watched.folder / "log_host.py").write_text(LOG_HOST)
+    box.put(watched.folder / "log_host.py", "/root/log_host.py")
+    box.sh("systemd-run --unit=log-host python3 /root/log_host.py")
+    host = {"address": "127.0.0.1", "ca": str(watched.folder / "ca.pem"), "name": "llm.test"}
+    role = {"name": "idc.llm.logs"}
+    wrong = box.play(watched.folder, role, logs_host={"port": 1})
+    assert wrong.rc != 0 and "IDC-MON-008" in wrong.output and wrong.recap["changed"] == 0, wrong.output[-2000:]
+    checked = box.play(watched.folder, role, "--check", logs_host=host)
+    assert checked.rc == 0, checked.output[-3000:]
+    box.sh("systemd-run --unit=talk sh -c 'while sleep 0.5; do logger -p authpriv.notice idc-test-who; done'")
+    run = box.play(watched.folder, role, logs_host=host)
+    assert run.rc == 0, run.output[-4000:]
+    again = box.play(watched.folder, role, logs_host=host)
+    assert again.rc == 0 and again.recap["changed"] == 0, again.output[-4000:]
+    box.sh("echo '{\"tenant\": \"idc-test-audit\"}' >> /var/log/idc_llm/audit.log")
+    shipped = "cat /root/shipped 2>/dev/null"
+    assert wait_for(lambda: "idc-test-who" in box.sh(shipped, check=False), 30), box.sh("journalctl -u rsyslog --no-pager")
+    assert wait_for(lambda: "idc-test-audit" in box.sh(shipped, check=False), 30), "the audit log, too"
+    assert "idc-test-who" in box.sh("cat /var/log/idc_llm/access.log")
+    assert box.sh("stat -c '%a %U %G' /var/log/idc_llm/access.log") == "640 root adm"
+    assert "rotate 190" in box.sh("cat /etc/logrotate.d/idc-llm-access")
+    assert "SystemMaxUse=2G" in box.sh("cat /etc/systemd/journald.conf.d/idc_llm.conf")
