@@ -172,7 +172,7 @@ def watched(tmp_path_factory, wheels):
     try:
         docker("run", "-d", "--name", names[0], "--network", NETWORK, "--ip", ADDRESS, *SYSTEMD, "--cap-add=NET_ADMIN", IMAGE)
         docker("run", "-d", "--name", names[1], "--network", NETWORK, "--ip", OTHER, IMAGE, "sleep", "infinity")
-        box = Box(names[0])
+        box = Box(names[0], patience=1200)
         box.sh("for n in $(seq 600); do systemctl is-system-running | grep -qE 'running|degraded' && exit; sleep 0.2; done; exit 1")
         subprocess.run(
             [

@@ -53,9 +53,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Box:
-    """A container that stands."""
+    """A container that stands. patience: seconds that a play may take, on a machine that has other work."""
 
     name: str
+    patience: int = 300
 
     def sh(self, script: str, check: bool = True) -> str:
         """What a shell prints in it."""
@@ -74,7 +75,7 @@ class Box:
                 "ansible_python_interpreter": "/usr/bin/python3"}
         (folder / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"box": host}, "vars": variables}}))
         done = subprocess.run([PLAYBOOK, "-i", folder / "hosts.yml", folder / "play.yml", *options], cwd=ROOT, capture_output=True,
-                              text=True, check=False, timeout=300, stdin=subprocess.DEVNULL,
+                              text=True, check=False, timeout=self.patience, stdin=subprocess.DEVNULL,
                               env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1",
                                    "ANSIBLE_PIPELINING": "1"})  # one docker exec for each task instead of five
         output = done.stdout + done.stderr
