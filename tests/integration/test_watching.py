@@ -62,7 +62,6 @@ class Watched:
         self.box, self.folder = box, folder
         self.variables = {
             "idc_llm_plan": plan(),
-            "ansible_facts": {"distribution_release": "bookworm"},
             "exporters_gpu": "nvitop",
             "exporters_wheels_src": str(wheels),
             "exporters_gpu_environment": nvml,
