@@ -264,6 +264,8 @@ def test_4_every_target_of_the_plan_is_up_with_its_labels(watched):
     (probe,) = watched.ask("probe_success")
     assert probe["value"][1] == "1" and probe["metric"]["instance"] == f"https://{ADDRESS}:8443/health"
     assert probe["metric"]["host"] == "box" and probe["metric"]["job"] == "blackbox"
+    shown = watched.box.sh("systemctl show -p Restart -p StartLimitIntervalUSec prometheus-nginx-exporter")
+    assert shown.split() == ["Restart=always", "StartLimitIntervalUSec=0"], "it comes again when its nginx was late after a boot"
     (days,) = watched.ask("(probe_ssl_earliest_cert_expiry - time()) / 86400")
     assert 4 < float(days["value"][1]) < 5.1
 
