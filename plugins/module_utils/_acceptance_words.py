@@ -32,8 +32,8 @@ SAID = (("not healthy", "不健康"), ("healthy", "健康"), ("not slowed", "未
         (r"(\d+) of (\d+) tests passed", r"\2 项测试中 \1 项通过"), ("tests passed", "项测试通过"), ("not measured", "未测量"), ("not run", "未运行"), ("there is no", "没有"))
 WORDS: Dict[str, Sequence[str]] = {
     "title": ("Acceptance report: GPU servers", "GPU 服务器验收报告"), "accepted": ("Accepted", "通过"), "refused": ("Not accepted", "未通过"),
-    "nothing": ("No verdict", "无结论"), "all": ("All {total} hosts are accepted.", "全部 {total} 台主机通过验收。"),
-    "some": ("{good} of {total} hosts are accepted. A host that is not accepted serves nothing.",
+    "nothing": ("No verdict", "无结论"), "all": ("Accepted: {total} of {total} hosts.", "全部 {total} 台主机通过验收。"),
+    "some": ("Accepted: {good} of {total} hosts. A host that is not accepted serves nothing.",
              "{total} 台主机中有 {good} 台通过验收。未通过的主机不提供服务。"),
     "site": ("Site", "站点"), "date": ("Date of the last verdict", "最近结论日期"), "gpus": ("GPUs", "GPU"), "hosts": ("Hosts", "主机"),
     "host": ("Host", "主机"), "server": ("Server, serial number", "服务器，序列号"), "versions": ("Other versions", "其他版本"),
