@@ -141,7 +141,7 @@ def stack(wanted: Wanted, seen: Seen) -> Tuple[Optional[Stack], List[IdcError]]:
         return None, [IdcError("IDC-GPU-001", host=seen.host, system=f"{seen.os} ({seen.arch})", branch=wanted.branch,
                                known=", ".join(known))]
     errors: List[IdcError] = []
-    version = wanted.version or table.VERSIONS[wanted.branch]
+    version = wanted.version or _kept(wanted, row, seen) or table.VERSIONS[wanted.branch]
     # NVIDIA's packages are revision 1 (580.178.04-1ubuntu1); a distribution's own of the same driver (-0ubuntu0.24.04.1) are others
     pattern = f"{version}-1*" if row.manager == "apt" else f"{version}-*"
     parts = [Part(name, pattern, True) for name in (row.open if wanted.modules == "open" else row.proprietary)]
@@ -167,6 +167,13 @@ def stack(wanted: Wanted, seen: Seen) -> Tuple[Optional[Stack], List[IdcError]]:
     made = Stack(manager=row.manager, version=version, parts=tuple(parts), repositories=repositories,
                  changes=_changes(parts, seen), stream=row.stream.get(wanted.modules, ""), pinned=pattern, left_out=tuple(left_out))
     return made, errors + wrong + change_errors(made, wanted, seen)
+
+
+def _kept(wanted: Wanted, row: table.Row, seen: Seen) -> str:
+    """The driver of the branch that is there: where nobody asks for another version, a newer collection moves no driver."""
+    name = (row.open if wanted.modules == "open" else row.proprietary)[0]
+    there = upstream(seen.packages[name].version) if name in seen.packages else ""
+    return there if there.startswith(f"{wanted.branch}.") else ""
 
 
 def _companions(wanted: Wanted, seen: Seen) -> List[Tuple[str, Said]]:

@@ -139,8 +139,8 @@ def test_headers_that_nobody_offers():
 
 def test_an_older_driver_only_when_allowed():
     newer = installed("580.190.01")
-    assert "IDC-GPU-008" in codes(nvidia_plan(given(), newer))
-    plan = nvidia_plan(given(allow_downgrade=True), newer)
+    assert "IDC-GPU-008" in codes(nvidia_plan(given(version="580.178.04"), newer))
+    plan = nvidia_plan(given(version="580.178.04", allow_downgrade=True), newer)
     assert plan["errors"] == [] and "Pin-Priority: 1001" in plan["preferences"]
     assert nvidia_plan(given(version="580.190.01"), installed())["errors"] == []
 
@@ -229,3 +229,9 @@ def test_replicas_of_a_host_and_their_heads():
     both = nvidia_replicas({"engines": rows}, ["one", "two"])
     assert [row["name"] for row in both["heads"]] == ["a-blue-0", "b-blue-0"] and len(both["engines"]) == 3
     assert nvidia_replicas({"engines": rows}, []) == {"engines": [], "heads": []}
+
+
+def test_a_driver_of_the_branch_that_is_there_stays_where_nobody_names_a_version():
+    plan = nvidia_plan(given(), installed("580.159.04"))
+    assert (plan["version"], plan["changes"]) == ("580.159.04", False)
+    assert nvidia_plan(given(version="580.178.04"), installed("580.159.04"))["changes"]
