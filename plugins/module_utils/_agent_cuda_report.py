@@ -29,11 +29,11 @@ def main() -> int:
     try:
         import torch
     except ImportError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
-    print(json.dumps(report(torch)))
+    sys.stdout.write(json.dumps(report(torch)) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

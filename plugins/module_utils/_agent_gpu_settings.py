@@ -266,9 +266,9 @@ def main(argv: Sequence[str] | None = None, run: Run = run_smi) -> int:
     said = apply(wanted, run, given.check)
     if wanted.get("acs_off"):
         said["changed"] += acs_off(given.sysfs, given.check)
-    print(json.dumps(said))
+    sys.stdout.write(json.dumps(said) + "\n")
     return 1 if said["errors"] else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
