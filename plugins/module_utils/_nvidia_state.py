@@ -13,7 +13,7 @@ from ansible_collections.idc.llm.plugins.module_utils._nvidia import Stack, Want
 from ansible_collections.idc.llm.plugins.module_utils._nvidia_seen import Seen, numbers, same, upstream
 
 # Packages that hold libcuda: the driver as programs see it. By system, in the order in which they are looked for.
-USERLAND = ("libcuda1", "nvidia-driver-cuda", "libnvidia-compute", "libnvidia-compute-580", "nvidia-driver-cuda-libs")
+USERLAND = ("libcuda1", *dict.fromkeys(row.open[0] for row in table.ROWS.values()), "nvidia-driver-cuda-libs")
 
 
 def userland(seen: Seen) -> str:
