@@ -5,16 +5,21 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._slo import OBJECTIVES
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SOURCE = re.compile(r"(file:///|https?://|(hf|modelscope)\+https?://).+|hf|modelscope")
+
+# What a deployment promises where it says nothing: a first token within a second for 99 of 100, and 999 of 1000 answered.
+SLO = {"ttft_p99_ms": 1000.0, "e2e_p99_ms": 30000.0, "error_rate": 0.001}
 
 # vLLM options that the plan itself sets; engine_args may not say them a second time.
 PLANNED_ARGS = (
@@ -60,6 +65,7 @@ class Deployment:
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     canary: Optional[Canary] = None
+    slo: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def served_names(self) -> Any:
@@ -79,7 +85,7 @@ COUNTS = ("replicas", "tensor_parallel", "pipeline_parallel", "data_parallel", "
 LISTS = ("sources", "hosts", "gpus")
 MAPPINGS = ("engine_args", "environment")
 TEXTS = ("release", "metadata")
-KEYS = (*REQUIRED, *COUNTS, *LISTS, *MAPPINGS, *TEXTS, "device", "expert_parallel", "canary")
+KEYS = (*REQUIRED, *COUNTS, *LISTS, *MAPPINGS, *TEXTS, "device", "expert_parallel", "canary", "slo")
 CANARY = ("of", "percent", "tenants")
 
 
@@ -153,6 +159,7 @@ def parse_deployment(raw: Any, position: int) -> Deployment:
     if raw.get("canary") is not None:
         values["canary"] = _canary(raw["canary"], label)
         values.setdefault("replicas", 1)
+    values["slo"] = _slo(raw.get("slo"), label)
     return Deployment(**values)
 
 
@@ -171,6 +178,18 @@ def _canary(raw: Any, label: str) -> Canary:
     if isinstance(tenants, (str, Mapping)) or not isinstance(tenants, Iterable):
         raise IdcError("IDC-INV-004", deployment=label, key="canary.tenants", observed=repr(tenants), wanted="a list")
     return Canary(raw["of"], int(percent), tuple(map(str, tenants)))
+
+
+def _slo(raw: Any, label: str) -> dict[str, float]:
+    """What a deployment promises; alarms and burn rates are measured by it."""
+    for error in mapping_errors(raw, f"idc_llm_deployments.{label}.slo", OBJECTIVES):
+        raise error
+    for key, value in (raw or {}).items():
+        most = 1 if key == "error_rate" else math.inf
+        if isinstance(value, bool) or not re.fullmatch(r"\d+(\.\d+)?", str(value)) or not 0 < float(value) < most:
+            raise IdcError("IDC-INV-004", deployment=label, key=f"slo.{key}", observed=repr(value),
+                           wanted="a share between 0 and 1" if most == 1 else "a number of milliseconds above 0")
+    return {key: float(value) for key, value in (raw or {}).items()}
 
 
 def canary_errors(deployments: Sequence[Deployment]) -> list[IdcError]:

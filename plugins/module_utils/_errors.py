@@ -1390,4 +1390,44 @@ CATALOGUE: dict[str, Entry] = {
                 "Set gateway_ocsp_stapling: false, or bring a certificate (gateway_tls_certificate, gateway_acme) of a CA that has a responder."),
         zh=Text("gateway_ocsp_stapling 为 true，但 {host} 的证书未指明 OCSP 响应服务器。", "没有可供装订的内容。",
                 "请设置 gateway_ocsp_stapling: false，或使用带有 OCSP 响应服务器的 CA 签发的证书（gateway_tls_certificate、gateway_acme）。")),
+
+    # MON: watching
+    "IDC-MON-001": Entry(
+        en=Text("Receiver {receiver} of alarms: {key} is {observed}.", "Wanted: {wanted}. Alertmanager would not start, or tell nobody.",
+                "Mend it in monitoring_alert_receivers, or under idc_llm_secrets.alerts."),
+        zh=Text("告警接收方 {receiver}：{key} 的值是 {observed}。", "应为：{wanted}。否则 Alertmanager 无法启动，或通知不到任何人。",
+                "请修改 monitoring_alert_receivers 或 idc_llm_secrets.alerts。")),
+    "IDC-MON-002": Entry(
+        en=Text("idc_llm_secrets.alerts has {receiver}, and monitoring_alert_receivers has no such name.", "The secret would be without effect.",
+                "Did you mean: {nearest}?"),
+        zh=Text("idc_llm_secrets.alerts 中有 {receiver}，而 monitoring_alert_receivers 中没有这个名称。", "该密钥不会起作用。", "是否想写：{nearest}？")),
+    "IDC-MON-003": Entry(
+        en=Text("Receiver {receiver} of alarms has no {key}.", "A receiver of kind {kind} cannot be told anything without it.",
+                "Add it under idc_llm_secrets.alerts.{receiver}, in the encrypted file: whoever knows it can write there."),
+        zh=Text("告警接收方 {receiver} 缺少 {key}。", "类型为 {kind} 的接收方没有它就无法通知。",
+                "请在加密文件的 idc_llm_secrets.alerts.{receiver} 下补上；知道它的人都能向该处发消息。")),
+    "IDC-MON-004": Entry(
+        en=Text("{host} has no package {package} to install.", "exporters_gpu wants it, and it comes from NVIDIA's repository, which the host does not know.",
+                "Let the role nvidia_stack set the repository up, or set exporters_gpu: nvitop (or none) for this host."),
+        zh=Text("{host} 上没有可安装的软件包 {package}。", "exporters_gpu 需要它；它来自 NVIDIA 的软件源，而该主机没有配置。",
+                "请用角色 nvidia_stack 配置软件源，或为该主机设置 exporters_gpu: nvitop（或 none）。")),
+    "IDC-MON-005": Entry(
+        en=Text("{host} cannot guard the ports of what watches it: {detail}", "Without rules whoever reaches this host reads its metrics; no exporter was started.",
+                "Give the container CAP_NET_ADMIN, or load the module nf_tables; where another firewall guards these ports, set "
+                "exporters_firewall_enabled: false."),
+        zh=Text("{host} 无法保护监控端口：{detail}", "没有规则时，任何能访问该主机的人都能读取指标；未启动任何 exporter。",
+                "请给容器 CAP_NET_ADMIN，或加载 nf_tables 模块；若已有其他防火墙保护这些端口，请设置 exporters_firewall_enabled: false。")),
+    "IDC-MON-006": Entry(
+        en=Text("{variable} is {observed}.", "exporters_tls is true and needs a password of at least 16 characters, which Prometheus shows the exporters.",
+                "Put one under idc_llm_secrets.exporters_password, in the encrypted file, or set exporters_tls: false."),
+        zh=Text("{variable} 的值是 {observed}。", "exporters_tls 为 true，需要至少 16 个字符的密码，供 Prometheus 访问 exporter 时使用。",
+                "请在加密文件的 idc_llm_secrets.exporters_password 中写入密码，或设置 exporters_tls: false。")),
+    "IDC-MON-007": Entry(
+        en=Text("{host} has no package grafana to install.", "monitoring_grafana is true, and Debian has no Grafana.",
+                "Name a .deb on the controller in idc_llm_sources.grafana, or set up a repository that has it."),
+        zh=Text("{host} 上没有可安装的软件包 grafana。", "monitoring_grafana 为 true，而 Debian 不提供 Grafana。",
+                "请在 idc_llm_sources.grafana 中写明控制机上的 .deb 文件，或配置提供它的软件源。")),
+    "IDC-MON-008": Entry(
+        en=Text("{name} is {observed}.", "Wanted: {wanted}. Logs would go nowhere.", "Mend it in the inventory."),
+        zh=Text("{name} 的值是 {observed}。", "应为：{wanted}。否则日志无法送达。", "请在清单中修改。")),
 }

@@ -50,6 +50,24 @@ def rules(plan: Mapping[str, Any], host: str, more: Sequence[str] = ()) -> List[
     return [rows[port] for port in sorted(rows)]
 
 
+def watch_rules(plan: Mapping[str, Any], host: str, more: Sequence[str] = ()) -> List[Dict[str, Any]]:
+    """The same for what watches: a host's exporters, Prometheus and Alertmanager are for monitors and ``more``; udp: that, too."""
+    for network in more:
+        problem = network_problem(network)
+        if problem:
+            raise IdcError("IDC-ENG-027", host=host, variable="exporters_firewall_allowed_networks", seen=problem,
+                           wanted=Said("addresses and networks such as 10.1.2.0/24", "地址或网段，如 10.1.2.0/24"))
+    monitors = [one["address"] for one in plan["hosts"].values() if "monitors" in one["groups"] and one["address"]]
+    rows: Dict[int, Dict[str, Any]] = {}
+    for row in plan["scrape"]:
+        if row["host"] == host and row["job"] != "vllm":
+            _add(rows, row["port"], row["job"], monitors + list(more))
+            if row["job"] == "alertmanager" and len(monitors) > 1:
+                _add(rows, plan["ports"]["alertmanager_cluster"], "alertmanager, its cluster", monitors)
+                rows[plan["ports"]["alertmanager_cluster"]]["udp"] = True
+    return [rows[port] for port in sorted(rows)]
+
+
 def _add(rows: Dict[int, Dict[str, Any]], port: int, what: str, allowed: Sequence[str]) -> None:
     networks = [ipaddress.ip_network(one) for one in allowed]
     rows[port] = {"port": port, "what": what, "ip": list(_merged(networks, 4)), "ip6": list(_merged(networks, 6))}

@@ -38,7 +38,8 @@ class Host:
 
     gpus: the usable ones, in index order, all of one card; unusable: indices and uuids of the others; fresh: its facts are of
     this run; accepted: acceptance's verdict, None when there is none; refused: why, where it is False; notes: sentences on what of
-    it is left out; nccl: environment of engines that span hosts.
+    it is left out; nccl: environment of engines that span hosts; cards: how many GPUs there are, usable or not; gpu_watched: a GPU
+    exporter runs there; rack: its place, "" where the inventory says none.
     """
 
     name: str
@@ -56,6 +57,9 @@ class Host:
     store_free: Optional[int] = None
     nccl: Mapping[str, str] = field(default_factory=dict)
     notes: Tuple[str, ...] = ()
+    cards: int = 0
+    gpu_watched: bool = False
+    rack: str = ""
 
     @property
     def kind(self) -> Optional[Kind]:
@@ -110,6 +114,7 @@ def host_from_facts(name: str, entry: Mapping[str, Any], foresee: bool = False) 
     refused = "; ".join(failed[:2] + [f"and {len(failed) - 2} more"] * (len(failed) > 2))
     used = str((fact.get("nccl") or {}).get("NCCL_IB_HCA") or "").lstrip("=").split(",")  # what engines across hosts speak over
     rates = [port.get("rate_gbps") or 0.0 for port in fact.get("rdma") or () if f"{port.get('device')}:{port.get('port')}" in used]
+    cards = max(len(fact.get("gpus") or ()), len(gpus))
     notes += [f"{name}: {card['vendor']} {card.get('model') or card['device_id']} at {card['address']} is left out: {card['note']}."
               for card in fact.get("pci_devices") or () if card.get("served") is False]
     return Host(
@@ -118,7 +123,13 @@ def host_from_facts(name: str, entry: Mapping[str, Any], foresee: bool = False) 
         provisional=provisional, fresh=bool(entry.get("fresh", True)), accepted=verdict.get("accepted"),
         refused=refused, nvlink=bool(_domains(fact)), rdma=float(sum(rates)),
         memory=int((fact.get("host") or {}).get("memory_total_bytes") or 0),
-        store_free=(fact.get("store") or {}).get("free_bytes"), nccl=dict(fact.get("nccl") or {}), notes=tuple(notes))
+        store_free=(fact.get("store") or {}).get("free_bytes"), nccl=dict(fact.get("nccl") or {}), notes=tuple(notes),
+        cards=cards, gpu_watched=gpu_watched(str(entry.get("gpu_exporter") or "auto"), cards), rack=str(entry.get("rack") or ""))
+
+
+def gpu_watched(wish: str, cards: int) -> bool:
+    """Whether a GPU exporter belongs on a host. wish: its C(exporters_gpu); one that names an exporter needs no card to be seen."""
+    return wish in ("dcgm", "nvitop") or (wish == "auto" and cards > 0)
 
 
 def _of_one_card(gpus: Sequence[Gpu]) -> List[Gpu]:
@@ -226,7 +237,8 @@ def _paper_host(name: str, kind: str, number: int) -> Host:
     size = profile.domain if profile.domain > 1 else max(profile.gpus // 2, 1)
     gpus = tuple(Gpu(f"paper-{name}-{index}", index, index // size, card) for index in range(profile.gpus))
     return Host(name=name, groups=("gpu_nodes",), address=f"{PAPER_NETWORK}.{number}" if number < 255 else f"host-{number}.invalid",
-                gpus=gpus, provisional=True, accepted=True, nvlink=profile.domain > 1, memory=profile.host_memory_bytes,
+                gpus=gpus, cards=len(gpus), gpu_watched=True, provisional=True, accepted=True,
+                nvlink=profile.domain > 1, memory=profile.host_memory_bytes,
                 rdma=profile.rdma_gbps or 0.0)
 
 

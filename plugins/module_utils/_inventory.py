@@ -28,17 +28,18 @@ KEY_TEXT = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 # Every variable that carries the collection's prefix; a misspelt one would be silently without effect.
 VARIABLES = (
-    "idc_llm_address", "idc_llm_allow_unaccepted", "idc_llm_confirm", "idc_llm_contractor", "idc_llm_customer",
+    "idc_llm_address", "idc_llm_allow_unaccepted", "idc_llm_confirm", "idc_llm_contractor", "idc_llm_costs", "idc_llm_customer",
     "idc_llm_deployments", "idc_llm_domain", "idc_llm_exclusive_groups",
-    "idc_llm_gpu", "idc_llm_lang", "idc_llm_plan", "idc_llm_plan_profile", "idc_llm_ports", "idc_llm_secrets",
-    "idc_llm_secrets_file",
+    "idc_llm_gpu", "idc_llm_lang", "idc_llm_log_host", "idc_llm_plan", "idc_llm_plan_profile", "idc_llm_ports", "idc_llm_rack",
+    "idc_llm_secrets", "idc_llm_secrets_file",
     "idc_llm_sources", "idc_llm_state_dir", "idc_llm_store_root",
 )
-SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token", "login_password", "acme_eab_key", "luks")
+SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token", "login_password", "acme_eab_key", "luks", "alerts",
+           "exporters_password", "grafana_password")
 LUKS = ("recovery", "recovery_previous")
 TENANT = ("keys", "require", "certificates", "groups", "acr", "amr", "deployments", "limits")
 SOURCES = ("wheels", "wheels_controller", "pip", "pip_list", "pip_ca", "archive", "archive_controller", "archive_sha256", "hf",
-           "modelscope", "nvidia", "nvidia_key", "nvidia_containers")
+           "modelscope", "nvidia", "nvidia_key", "nvidia_containers", "exporters", "exporters_wheels", "grafana")
 
 # The oldest Python on a managed host, by ansible-core's minor version, and the package that brings one.
 # https://docs.ansible.com/ansible/latest/reference_appendices/release_and_maintenance.html

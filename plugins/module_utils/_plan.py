@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ansible_collections.idc.llm.plugins.module_utils._deployment import Deployment, canary_errors
+from ansible_collections.idc.llm.plugins.module_utils._deployment import SLO, Deployment, canary_errors
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._fleet import Host
 from ansible_collections.idc.llm.plugins.module_utils._layout import (
@@ -32,6 +32,7 @@ from ansible_collections.idc.llm.plugins.module_utils._ports import PORTS, Ports
 SCHEMA = 2
 READY = "VLLM_ENGINE_READY_TIMEOUT_S"
 READY_BASE_S = 600   # what vLLM gives whatever model (vllm/envs.py), which compiling, warming up and capturing graphs stay in
+MONITORS = ("blackbox", "prometheus", "alertmanager")  # what each monitor runs, and every monitor asks
 READ_BYTES_S = 0.5e9  # one SATA disk's. vLLM's docs on InstantTensor say 160 s for DeepSeek-R1 on 8 × H200: 4.3e9 from NVMe disks
 START_S = 60         # Python's imports, before vLLM begins to count, and the first tokens, after it
 KEPT = ("name", "deployment", "replica", "rank", "host", "port", "gpus")  # what an engine of the last plan must say to count
@@ -90,8 +91,10 @@ def make_plan(deployments: Sequence[Deployment], hosts: Sequence[Host], wishes: 
         "stores": _stores(deployments, engines, usable, wishes),
         "gateway": {"upstreams": [_upstream(one, engines) for one in deployments]},
         "scrape": _scrape(engines, known, wishes.ports),
+        "probes": _probes(known, wishes.ports),
         "ports": dict(wishes.ports),
-        "hosts": {h.name: {"address": h.address, "groups": list(h.groups), "stale": not h.fresh} for h in known.values()},
+        "hosts": {h.name: {"address": h.address, "groups": list(h.groups), "stale": not h.fresh, "gpus": h.cards,
+                           **({"rack": h.rack} if h.rack else {})} for h in known.values()},
     }
 
 
@@ -258,7 +261,8 @@ def _deployment(deployment: Deployment, replicas: Sequence[Replica], models: Map
     return {"name": deployment.name, "model": deployment.model, "revision": deployment.revision, "slot": SLOT,
             "release": deployment.release or wishes.release, "store_path": store_path(deployment, wishes),
             "weights_bytes": int(model.download) if model else None, "metadata_source": model.source if model else None,
-            "bottleneck": held_back, "change": _change(deployment, len(own), placer.spare(deployment))}
+            "slo": {**SLO, **deployment.slo}, "bottleneck": held_back,
+            "change": _change(deployment, len(own), placer.spare(deployment))}
 
 
 def _change(deployment: Deployment, count: int, spare: int) -> Dict[str, Any]:
@@ -309,10 +313,21 @@ def _scrape(engines: Sequence[Mapping[str, Any]], hosts: Mapping[str, Host], por
         {"job": "vllm", "host": e["host"], "address": e["address"], "port": e["port"],
          "labels": {"deployment": e["deployment"], "engine": e["name"], "revision": e["revision"], "slot": e["slot"],
                     "replica": str(e["replica"])}} for e in engines if e["head"]]
-    rows += [{"job": "node", "host": h.name, "address": h.address, "port": ports["node"], "labels": {}} for h in hosts.values()]
-    rows += [{"job": "nginx", "host": h.name, "address": h.address, "port": ports["nginx"], "labels": {}}
-             for h in hosts.values() if "gateways" in h.groups]
-    return rows
+    for host in hosts.values():
+        jobs = ["node"] + ["nginx"] * ("gateways" in host.groups) + ["gpu"] * host.gpu_watched
+        jobs += MONITORS if "monitors" in host.groups else ()
+        rows += [{"job": job, "host": host.name, "address": host.address, "port": ports[job], "labels": {}} for job in jobs]
+    return [{**row, "labels": {**row["labels"], **_where(hosts[row["host"]])}} for row in rows]
+
+
+def _probes(hosts: Mapping[str, Host], ports: Mapping[str, int]) -> List[Dict[str, Any]]:
+    """What the monitors ask as a caller would: each gateway, for itself."""
+    return [{"url": f"https://{h.address}:{ports['gateway']}/health", "host": h.name, "labels": _where(h)}
+            for h in hosts.values() if "gateways" in h.groups]
+
+
+def _where(host: Host) -> Dict[str, str]:
+    return {"rack": host.rack} if host.rack else {}
 
 
 def _warnings(known: Mapping[str, Host], left_out: Sequence[Mapping[str, str]], replicas: Sequence[Replica],

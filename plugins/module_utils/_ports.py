@@ -11,7 +11,7 @@ from ansible_collections.idc.llm.plugins.module_utils._placement import Replica,
 
 PORTS: Dict[str, int] = {
     "gateway": 443, "engine": 8000, "rank0": 29501, "store": 8090, "node": 9100, "nginx": 9113, "blackbox": 9115,
-    "gpu": 9400, "prometheus": 9090, "alertmanager": 9093,
+    "gpu": 9400, "prometheus": 9090, "alertmanager": 9093, "alertmanager_cluster": 9094,
 }
 
 

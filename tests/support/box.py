@@ -53,10 +53,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Box:
-    """A container that stands."""
+    """A container that stands. patience_s: seconds that a play may take, on a machine that has other work."""
 
     name: str
-    patience_s: int = 300  # for one play
+    patience_s: int = 300
 
     def sh(self, script: str, check: bool = True) -> str:
         """What a shell prints in it."""

@@ -3,7 +3,14 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
-from ansible_collections.idc.llm.plugins.module_utils._fleet import Fleet, Rank, for_planning, host_from_facts, hosts_on_paper
+from ansible_collections.idc.llm.plugins.module_utils._fleet import (
+    Fleet,
+    Rank,
+    for_planning,
+    gpu_watched,
+    host_from_facts,
+    hosts_on_paper,
+)
 from ansible_collections.idc.llm.plugins.module_utils._memory import Layout
 
 GB = 10 ** 9
@@ -26,6 +33,16 @@ def fact(*gpus, **values):
 def seen(gpu, foresee=False, **values):
     """The host of that fact."""
     return host_from_facts("n1", {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": gpu, "fresh": True, **values}, foresee)
+
+
+@pytest.mark.parametrize(("wish", "cards", "watched"), [
+    ("auto", 8, True), ("auto", 0, False), ("none", 8, False), ("dcgm", 0, True), ("nvitop", 0, True)])
+def test_a_gpu_exporter_runs_where_there_are_gpus_or_where_one_is_named(wish, cards, watched):
+    assert gpu_watched(wish, cards) is watched
+    entry = {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": fact(*map(card, range(cards))), "gpu_exporter": wish,
+             "rack": "r7"}
+    host = host_from_facts("n1", entry)
+    assert (host.cards, host.gpu_watched, host.rack) == (cards, watched, "r7")
 
 
 def test_a_host_of_its_facts():

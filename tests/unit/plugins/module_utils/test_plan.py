@@ -50,8 +50,33 @@ def test_cpu_replicas_spread_and_everybody_is_told():
     assert [s["address"] for s in plan["gateway"]["upstreams"][0]["servers"]] == ["10.0.0.1", "10.0.0.2"]
     assert {(r["job"], r["host"], r["port"]) for r in plan["scrape"]} == {
         ("vllm", "n1", 8000), ("vllm", "n2", 8000), ("node", "n1", 9100), ("node", "n2", 9100), ("node", "g1", 9100),
-        ("nginx", "g1", 9113)}
+        ("nginx", "g1", 9113), ("blackbox", "g1", 9115), ("prometheus", "g1", 9090), ("alertmanager", "g1", 9093)}
+    assert plan["probes"] == [{"url": "https://10.0.0.9:443/health", "host": "g1", "labels": {}}]
     assert plan["ports"] == PORTS and plan["warnings"] == [] and plan["provisional"] is False
+
+
+def test_the_rack_is_on_every_row_and_gpus_are_watched_where_they_are():
+    hosts = [gpu_host("n1", rack="r7", cards=8, gpu_watched=True), gpu_host("n2", cards=8), cpu_hosts()[2]]
+    plan = make_plan([deployment(tensor_parallel=8, replicas=1)], hosts, WISHES)
+    assert [(r["job"], r["labels"].get("rack")) for r in plan["scrape"] if r["host"] == "n1"] == [
+        ("vllm", "r7"), ("node", "r7"), ("gpu", "r7")]
+    assert [r["job"] for r in plan["scrape"] if r["host"] == "n2"] == ["node"]
+    assert plan["hosts"]["n1"]["gpus"] == 8 and plan["hosts"]["n1"]["rack"] == "r7" and "rack" not in plan["hosts"]["n2"]
+
+
+def test_a_deployment_promises_what_it_says_and_the_rest_by_default():
+    hosts, said = cpu_hosts(), {"ttft_p99_ms": 200, "error_rate": "0.0005"}
+    rows = make_plan([deployment(device="cpu", slo=said), deployment("other", device="cpu")], hosts, WISHES)["deployments"]
+    assert rows[0]["slo"] == {"ttft_p99_ms": 200.0, "e2e_p99_ms": 30000.0, "error_rate": 0.0005}
+    assert rows[1]["slo"] == {"ttft_p99_ms": 1000.0, "e2e_p99_ms": 30000.0, "error_rate": 0.001}
+
+
+@pytest.mark.parametrize(("slo", "code"), [
+    ({"ttft_ms": 1}, "IDC-INV-006"), ({"ttft_p99_ms": 0}, "IDC-INV-004"), ({"error_rate": 1}, "IDC-INV-004"),
+    ({"e2e_p99_ms": True}, "IDC-INV-004"), ("fast", "IDC-INV-007")])
+def test_a_promise_that_is_none_is_refused(slo, code):
+    with pytest.raises(IdcError, match=code):
+        deployment(slo=slo)
 
 
 def test_a_canary_answers_to_both_names_and_takes_one_place():

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, The idc.llm founders
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters of the roles that watch: exporters, monitoring, logs."""
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Callable, Mapping, Sequence
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.idc.llm.plugins.module_utils import _alerting, _exporters, _firewall, _logs, _watching
+from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+
+
+def _said(call: Callable[..., Any], lang: str, *arguments: Any, **more: Any) -> Any:
+    try:
+        return call(*arguments, **more)
+    except IdcError as error:
+        raise AnsibleFilterError(error.render(lang)) from error
+
+
+def exporter_rows(plan: Mapping[str, Any], host: str, catalogue: Mapping[str, Any], **more: Any) -> list[dict[str, Any]]:
+    """The exporters of a host."""
+    return _exporters.exporters(plan, host, catalogue, **more)
+
+
+def exporter_errors(archives: Any, names: Sequence[str], password: str, tls: bool, lang: str = "en") -> list[str]:
+    """Sentences about what is wrong with the role's variables."""
+    errors = _exporters.archive_errors(archives, names)
+    if tls and len(password) < 16:
+        errors.append(IdcError("IDC-MON-006", variable="idc_llm_secrets.exporters_password",
+                               observed=f"{len(password)} characters long"))
+    return [error.render(lang) for error in errors]
+
+
+def exporter_hash(password: str, host: str) -> str:
+    """The password by bcrypt, the one hash that the exporter toolkit takes; by the C library: neither Python nor Ansible has it."""
+    try:
+        crypt = ctypes.CDLL("libcrypt.so.1").crypt
+    except (OSError, AttributeError) as error:
+        raise AnsibleFilterError(f"exporter_hash: the controller's C library has no libcrypt.so.1: {error}") from error
+    crypt.restype = ctypes.c_char_p
+    found = crypt(password.encode(), f"$2b$10${_exporters.salt(host, password)}".encode()) or b""
+    if not found.startswith(b"$2b$10$") or len(found) != 60:
+        raise AnsibleFilterError("exporter_hash: the controller's libcrypt.so.1 knows no bcrypt")
+    return str(found.decode())
+
+
+def exporter_guards(plan: Mapping[str, Any], host: str, more: Sequence[str] = (), lang: str = "en") -> list[dict[str, Any]]:
+    """Who may reach which port of what watches a host."""
+    found: list[dict[str, Any]] = _said(_firewall.watch_rules, lang, plan, host, more)
+    return found
+
+
+def monitoring_errors(receivers: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any], costs: Any,
+                      lang: str = "en") -> list[str]:
+    """Sentences about what is wrong with receivers and costs."""
+    return [error.render(lang) for error in _alerting.receiver_errors(receivers, secrets or {}) + _watching.cost_errors(costs)]
+
+
+def alertmanager_config(receivers: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any], robot_port: int, wait_s: int,
+                        interval_s: int, repeat_h: int) -> dict[str, Any]:
+    """alertmanager.yml."""
+    return _alerting.alertmanager_config(_alerting.receivers(receivers, secrets or {}), robot_port, wait_s, interval_s, repeat_h)
+
+
+def alert_robots(receivers: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any], port: int, lang: str = "en") -> dict[str, Any]:
+    """What the robots' bridge reads."""
+    return _alerting.robot_settings(_alerting.receivers(receivers, secrets or {}, lang), port)
+
+
+def log_errors(log_host: Any, lang: str = "en") -> list[str]:
+    """Sentences about what is wrong with idc_llm_log_host."""
+    return [error.render(lang) for error in _logs.log_host_errors(log_host)]
+
+
+class FilterModule:
+    """The filters by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name → function, as Ansible wants it."""
+        return {
+            "exporter_rows": exporter_rows, "exporter_gpu": _exporters.gpu_exporter, "exporter_errors": exporter_errors,
+            "exporter_guards": exporter_guards, "exporter_hash": exporter_hash, "exporter_textfile": _exporters.textfile,
+            "watch_targets": _watching.targets, "watch_prometheus": _watching.prometheus_config,
+            "watch_plan_rules": _watching.plan_rules, "watch_scaled": _watching.scaled,
+            "monitoring_errors": monitoring_errors, "alertmanager_config": alertmanager_config,
+            "alert_robots": alert_robots, "log_errors": log_errors, "log_target": _logs.log_target}
