@@ -50,7 +50,7 @@ def test_acceptance_writes_its_verdict_once(tmp_path, play):
     rc, output, recap = play("idc.llm.acceptance", acceptance_file=str(file))
     assert (rc, recap["changed"]) == (0, 2), output
     verdict = json.loads(file.read_text())
-    assert (verdict["schema"], [c["name"] for c in verdict["checks"]][0]) == (2, "driver_answers")
+    assert (verdict["schema"], [c["name"] for c in verdict["checks"]][0]) == (3, "driver_answers")
     assert (file.stat().st_mode & 0o777, verdict["accepted"]) == (0o644, all(c["ok"] for c in verdict["checks"]))
     rc, output, recap = play("idc.llm.acceptance", acceptance_file=str(file))
     assert (rc, recap["changed"]) == (0, 0), output
