@@ -13,7 +13,7 @@ from ansible_collections.idc.llm.plugins.module_utils._deployment import parse_d
 
 def fleet_facts(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """What is known of each host of the fleet in this run: groups, address, gpu (of idc_llm_gpu, what planning needs), fresh;
-    and what the inventory says for watching it: rack, gpu_exporter."""
+    and what the inventory says for watching it: rack, gpu_exporter, probed."""
     fleet: dict[str, Any] = {}
     for group in _inventory.GROUPS:
         for name in groups.get(group, ()):
@@ -26,6 +26,7 @@ def fleet_facts(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
         entry["gpu"] = None if gpu is None else _fleet.for_planning(gpu)
         entry["rack"] = variables.get("idc_llm_rack") or ""
         entry["gpu_exporter"] = variables.get("exporters_gpu") or "auto" if "gpu_nodes" in entry["groups"] else "none"
+        entry["probed"] = not variables.get("gateway_proxy_protocol")
         entry["fresh"] = gpu is not None if "gpu_nodes" in entry["groups"] else "default_ipv4" in facts
     return fleet
 

@@ -24,9 +24,10 @@ def exporter_rows(plan: Mapping[str, Any], host: str, catalogue: Mapping[str, An
     return _exporters.exporters(plan, host, catalogue, **more)
 
 
-def exporter_errors(archives: Any, names: Sequence[str], password: str, tls: bool, lang: str = "en") -> list[str]:
-    """Sentences about what is wrong with the role's variables."""
-    errors = _exporters.archive_errors(archives, names)
+def exporter_errors(archives: Any, names: Sequence[str], password: str, tls: bool, lang: str = "en", gpu: str = "auto",
+                    missing: Sequence[str] = ()) -> list[str]:
+    """Sentences about what is wrong with the role's variables; missing: what they name and the controller has not."""
+    errors = _exporters.archive_errors(archives, names) + _exporters.choice_errors(gpu, missing)
     if tls and len(password) < 16:
         errors.append(IdcError("IDC-MON-006", variable="idc_llm_secrets.exporters_password",
                                observed=f"{len(password)} characters long"))
@@ -81,7 +82,8 @@ class FilterModule:
         """Name → function, as Ansible wants it."""
         return {
             "exporter_rows": exporter_rows, "exporter_gpu": _exporters.gpu_exporter, "exporter_errors": exporter_errors,
-            "exporter_guards": exporter_guards, "exporter_hash": exporter_hash, "exporter_textfile": _exporters.textfile,
+            "exporter_guards": exporter_guards, "exporter_left": _exporters.left, "exporter_hash": exporter_hash,
+            "exporter_textfile": _exporters.textfile,
             "watch_targets": _watching.targets, "watch_prometheus": _watching.prometheus_config,
             "watch_plan_rules": _watching.plan_rules, "watch_scaled": _watching.scaled,
             "monitoring_errors": monitoring_errors, "alertmanager_config": alertmanager_config,

@@ -18,10 +18,11 @@ from ansible_collections.idc.llm.plugins.module_utils._memory import UTILISATION
 GPU = ("auto", "dcgm", "nvitop", "none")
 ARCHIVE = ("file", "sha256", "program")
 ROOT = "/opt/idc_llm/exporters"
+MONITORING = ("prometheus.service", "prometheus-alertmanager.service", "idc-llm-alert-robot.service")
 
 
 def gpu_exporter(wish: str, offered: bool) -> str:
-    """dcgm, nvitop or none. offered: the host's package lists have NVIDIA's exporter."""
+    """dcgm, nvitop or none. offered: the host's package lists have NVIDIA's exporter, or an archive is pinned."""
     return ("dcgm" if offered else "nvitop") if wish == "auto" else wish
 
 
@@ -61,6 +62,20 @@ def exporters(plan: Mapping[str, Any], host: str, catalogue: Mapping[str, Mappin
     return found
 
 
+def left(plan: Mapping[str, Any], host: str, rows: Sequence[Mapping[str, Any]], catalogue: Mapping[str, Mapping[str, Any]],
+         parts: Sequence[str]) -> List[str]:
+    """Units that an earlier run started on a host and that the plan no longer wants there.
+
+    rows: what ``exporters`` gave; parts: packaged units that bear a file of ours, so that a site's own exporter is left alone.
+    """
+    monitor = any(row["host"] == host and row["job"] == "prometheus" for row in plan["scrape"])
+    wanted = {row["unit"] for row in rows} | (set(MONITORING) if monitor else set())
+    packaged = {f"{entry.get('unit', entry['package'])}.service" for entry in catalogue.values() if "package" in entry}
+    found = {f"idc-llm-exporter-{name}.service" for name in catalogue} | (packaged & set(parts))
+    found |= {row["replaces"] for row in rows if row["replaces"]} | (set(MONITORING) if MONITORING[0] in parts else set())
+    return sorted(found - wanted)
+
+
 def archive_program(name: str, archive: Mapping[str, str]) -> str:
     """Where a program from an archive lies: another archive, another folder, so that what runs is never overwritten."""
     return f"{ROOT}/{name}-{archive['sha256'][:12]}/{archive['program']}"
@@ -68,7 +83,7 @@ def archive_program(name: str, archive: Mapping[str, str]) -> str:
 
 def archive_errors(archives: Any, names: Sequence[str]) -> List[IdcError]:
     """What is wrong with exporters_archives."""
-    errors = mapping_errors(archives, "exporters_archives", names)
+    errors = mapping_errors(archives, "exporters_archives", [name for name in names if name != "nvitop"])
     for name, one in (archives or {}).items() if not errors else ():
         errors += mapping_errors(one, f"exporters_archives.{name}", ARCHIVE)
         for key in ARCHIVE:
@@ -79,6 +94,13 @@ def archive_errors(archives: Any, names: Sequence[str]) -> List[IdcError]:
             errors.append(IdcError("IDC-INV-007", name=f"exporters_archives.{name}.sha256", observed=one["sha256"],
                                    wanted="64 hexadecimal digits"))
     return errors
+
+
+def choice_errors(gpu: str, missing: Sequence[str]) -> List[IdcError]:
+    """What is wrong with exporters_gpu, and what the role's variables name that is not on the controller."""
+    wrong = [] if gpu in GPU else [IdcError("IDC-INV-007", name="exporters_gpu", observed=gpu, wanted=" | ".join(GPU))]
+    return wrong + [IdcError("IDC-INV-007", name=path, observed="not on the controller", wanted="a file or folder that is there")
+                    for path in missing]
 
 
 def salt(host: str, password: str) -> str:

@@ -39,7 +39,8 @@ class Host:
     gpus: the usable ones, in index order, all of one card; unusable: indices and uuids of the others; fresh: its facts are of
     this run; accepted: acceptance's verdict, None when there is none; refused: why, where it is False; notes: sentences on what of
     it is left out; nccl: environment of engines that span hosts; cards: how many GPUs there are, usable or not; gpu_watched: a GPU
-    exporter runs there; rack: its place, "" where the inventory says none.
+    exporter runs there; rack: its place, "" where the inventory says none; probed: a caller's TLS hello reaches it without a
+    balancer's PROXY line before it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Host:
     cards: int = 0
     gpu_watched: bool = False
     rack: str = ""
+    probed: bool = True
 
     @property
     def kind(self) -> Optional[Kind]:
@@ -124,7 +126,8 @@ def host_from_facts(name: str, entry: Mapping[str, Any], foresee: bool = False) 
         refused=refused, nvlink=bool(_domains(fact)), rdma=float(sum(rates)),
         memory=int((fact.get("host") or {}).get("memory_total_bytes") or 0),
         store_free=(fact.get("store") or {}).get("free_bytes"), nccl=dict(fact.get("nccl") or {}), notes=tuple(notes),
-        cards=cards, gpu_watched=gpu_watched(str(entry.get("gpu_exporter") or "auto"), cards), rack=str(entry.get("rack") or ""))
+        cards=cards, gpu_watched=gpu_watched(str(entry.get("gpu_exporter") or "auto"), cards), rack=str(entry.get("rack") or ""),
+        probed=bool(entry.get("probed", True)))
 
 
 def gpu_watched(wish: str, cards: int) -> bool:

@@ -26,6 +26,8 @@ TANG = "tang_servers"  # keys of encrypted volumes: apart from the hosts that ha
 MIN_KEY_LENGTH = 32
 KEY_TEXT = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
+SSH = 22
+
 # Every variable that carries the collection's prefix; a misspelt one would be silently without effect.
 VARIABLES = (
     "idc_llm_address", "idc_llm_allow_unaccepted", "idc_llm_confirm", "idc_llm_contractor", "idc_llm_costs", "idc_llm_customer",
@@ -39,7 +41,7 @@ SECRETS = ("tenants", "engine_key", "hub_token", "modelscope_token", "login_pass
 LUKS = ("recovery", "recovery_previous")
 TENANT = ("keys", "require", "certificates", "groups", "acr", "amr", "deployments", "limits")
 SOURCES = ("wheels", "wheels_controller", "pip", "pip_list", "pip_ca", "archive", "archive_controller", "archive_sha256", "hf",
-           "modelscope", "nvidia", "nvidia_key", "nvidia_containers", "exporters", "exporters_wheels", "grafana")
+           "modelscope", "nvidia", "nvidia_key", "nvidia_containers", "exporters", "exporters_wheels", "gateway_ca", "grafana")
 
 # The oldest Python on a managed host, by ansible-core's minor version, and the package that brings one.
 # https://docs.ansible.com/ansible/latest/reference_appendices/release_and_maintenance.html
@@ -69,7 +71,7 @@ def inventory_errors(site: Site, need_secrets: bool = True) -> list[IdcError]:
     if lang not in LANGUAGES:
         errors.append(IdcError("IDC-INV-007", name="idc_llm_lang", observed=lang, wanted=" | ".join(LANGUAGES)))
     errors += mapping_errors(site.variables.get("idc_llm_sources"), "idc_llm_sources", SOURCES)
-    errors += mapping_errors(site.variables.get("idc_llm_ports"), "idc_llm_ports", tuple(PORTS))
+    errors += _port_errors(site.variables.get("idc_llm_ports"))
     errors += _group_errors(site)
     if need_secrets and site.variables.get("idc_llm_plan_profile") is not None:
         errors.append(IdcError("IDC-INV-020", observed=site.variables["idc_llm_plan_profile"]))
@@ -78,6 +80,23 @@ def inventory_errors(site: Site, need_secrets: bool = True) -> list[IdcError]:
     secrets = site.variables.get("idc_llm_secrets")
     if secrets is not None or need_secrets:
         errors += _secret_errors(secrets, deployments)
+    return errors
+
+
+def _port_errors(ports: Any) -> list[IdcError]:
+    """A port of what watches is closed to all but monitors: 22 would lock everybody out."""
+    errors = mapping_errors(ports, "idc_llm_ports", tuple(PORTS))
+    if errors:
+        return errors
+    owners: dict[int, str] = {}
+    for name, value in {**PORTS, **(ports or {})}.items():
+        wrong = isinstance(value, bool) or not re.fullmatch("[0-9]{1,5}", str(value)) or not 0 < int(value) < 65536
+        if wrong or int(value) == SSH or int(value) in owners:
+            taken = "" if wrong else "which sshd has" if int(value) == SSH else f"which {owners[int(value)]} has"
+            errors.append(IdcError("IDC-INV-007", name=f"idc_llm_ports.{name}", observed=f"{value!r}{', ' * bool(taken)}{taken}",
+                                   wanted="a number from 1 to 65535 that nothing else has"))
+        else:
+            owners[int(value)] = name
     return errors
 
 

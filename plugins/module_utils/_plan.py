@@ -321,9 +321,9 @@ def _scrape(engines: Sequence[Mapping[str, Any]], hosts: Mapping[str, Host], por
 
 
 def _probes(hosts: Mapping[str, Host], ports: Mapping[str, int]) -> List[Dict[str, Any]]:
-    """What the monitors ask as a caller would: each gateway, for itself."""
+    """What the monitors ask as a caller would: each gateway, for itself; one that speaks to balancers alone does not answer."""
     return [{"url": f"https://{h.address}:{ports['gateway']}/health", "host": h.name, "labels": _where(h)}
-            for h in hosts.values() if "gateways" in h.groups]
+            for h in hosts.values() if "gateways" in h.groups and h.probed]
 
 
 def _where(host: Host) -> Dict[str, str]:

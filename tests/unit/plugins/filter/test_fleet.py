@@ -15,16 +15,18 @@ def test_fleet_facts_says_who_was_seen_in_this_run():
     hostvars = {
         "n1": {"ansible_facts": {"default_ipv4": {"address": "10.0.0.1"}, "idc_llm_gpu": GPU}, "idc_llm_rack": "r7"},
         "n2": {"idc_llm_address": "10.9.9.2", "exporters_gpu": "dcgm"},
-        "g1": {"idc_llm_address": "10.9.9.9", "ansible_facts": {"default_ipv4": {"address": "10.0.0.9"}}},
+        "g1": {"idc_llm_address": "10.9.9.9", "gateway_proxy_protocol": True,
+               "ansible_facts": {"default_ipv4": {"address": "10.0.0.9"}}},
     }
     planned = for_planning(GPU)
     assert planned["state"] == "ok"
     assert fleet.fleet_facts(hostvars, GROUPS) == {
         "n1": {"groups": ["gpu_nodes"], "address": "10.0.0.1", "gpu": planned, "fresh": True, "rack": "r7",
-               "gpu_exporter": "auto"},
-        "n2": {"groups": ["gpu_nodes"], "address": "10.9.9.2", "gpu": None, "fresh": False, "rack": "", "gpu_exporter": "dcgm"},
+               "gpu_exporter": "auto", "probed": True},
+        "n2": {"groups": ["gpu_nodes"], "address": "10.9.9.2", "gpu": None, "fresh": False, "rack": "", "gpu_exporter": "dcgm",
+               "probed": True},
         "g1": {"groups": ["gateways", "monitors"], "address": "10.9.9.9", "gpu": None, "fresh": True, "rack": "",
-               "gpu_exporter": "none"},
+               "gpu_exporter": "none", "probed": False},
     }
 
 

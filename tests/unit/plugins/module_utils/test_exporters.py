@@ -137,3 +137,31 @@ def test_only_monitors_reach_what_watches():
     assert (cluster["port"], cluster["ip"], cluster["udp"]) == (9094, ["10.0.0.7", "10.0.0.8"], True)
     with pytest.raises(IdcError, match="exporters_firewall_allowed_networks"):
         watch_rules(PLAN, "n1", ["10.1.2.3/8"])
+
+
+def test_what_an_earlier_choice_left_is_stopped_and_a_sites_own_is_not():
+    def left(host, gpu, parts):
+        rows = exporters.exporters(PLAN, host, CATALOGUE, gpu=gpu)
+        ours = {"idc-llm-exporter-node.service", "idc-llm-exporter-dcgm.service"}
+        return set(exporters.left(PLAN, host, rows, CATALOGUE, parts)) - ours
+
+    assert left("n1", "nvitop", ["pn.service", "nd.service"]) == {"nd.service"}, "dcgm has the port of nvitop"
+    assert left("n1", "none", ["nd.service"]) == {"nd.service", "idc-llm-exporter-nvitop.service"}
+    assert left("n1", "nvitop", ["pn.service"]) == set(), "who installed nd.service bears no part of ours"
+    assert left("n2", "none", ["prometheus.service"]) >= set(exporters.MONITORING), "no monitor any more"
+    assert not left("m1", "none", ["prometheus.service"]) & set(exporters.MONITORING)
+
+
+def test_an_archive_in_a_packages_place_stops_the_packages_unit():
+    archive = {"node": {"file": "f", "sha256": "a" * 64, "program": "p"}}
+    rows = exporters.exporters(PLAN, "n2", CATALOGUE, archives=archive)
+    assert "pn.service" in exporters.left(PLAN, "n2", rows, CATALOGUE, [])
+
+
+def test_wrong_choices_are_sentences():
+    said = [error.render() for error in exporters.choice_errors("DCGM", ["/srv/wheels"])]
+    assert "exporters_gpu" in said[0] and "auto | dcgm" in said[0]
+    assert "/srv/wheels" in said[1] and "not on the controller" in said[1]
+    assert exporters.choice_errors("auto", []) == []
+    (error,) = exporters.archive_errors({"nvitop": {}}, list(CATALOGUE))
+    assert "nvitop" in error.render(), "it comes as wheels"

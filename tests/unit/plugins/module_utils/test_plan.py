@@ -55,6 +55,11 @@ def test_cpu_replicas_spread_and_everybody_is_told():
     assert plan["ports"] == PORTS and plan["warnings"] == [] and plan["provisional"] is False
 
 
+def test_a_gateway_that_speaks_to_balancers_alone_is_not_probed():
+    assert make_plan([deployment(device="cpu")], [Host("n1", ("gpu_nodes",), "10.0.0.1"),
+                     Host("g1", ("gateways",), "10.0.0.9", probed=False)], WISHES)["probes"] == []
+
+
 def test_the_rack_is_on_every_row_and_gpus_are_watched_where_they_are():
     hosts = [gpu_host("n1", rack="r7", cards=8, gpu_watched=True), gpu_host("n2", cards=8), cpu_hosts()[2]]
     plan = make_plan([deployment(tensor_parallel=8, replicas=1)], hosts, WISHES)
