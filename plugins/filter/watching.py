@@ -53,10 +53,16 @@ def exporter_guards(plan: Mapping[str, Any], host: str, more: Sequence[str] = ()
     return found
 
 
-def monitoring_errors(receivers: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any], costs: Any,
-                      lang: str = "en") -> list[str]:
-    """Sentences about what is wrong with receivers and costs."""
-    return [error.render(lang) for error in _alerting.receiver_errors(receivers, secrets or {}) + _watching.cost_errors(costs)]
+def monitoring_errors(receivers: Any, secrets: Any, costs: Any, lang: str = "en", retention_size: Any = None,
+                      grafana_password: Any = None) -> list[str]:
+    """Sentences about what is wrong with the role's variables, whatever their types."""
+    errors = _alerting.receiver_errors(receivers, secrets or {}) + _watching.cost_errors(costs)
+    return [error.render(lang) for error in errors + _watching.setting_errors(retention_size, grafana_password)]
+
+
+def monitoring_warnings(receivers: Sequence[Mapping[str, Any]], lang: str = "en") -> list[str]:
+    """Sentences about what may be meant, and should be known."""
+    return [error.render(lang) for error in _alerting.receiver_warnings(receivers)]
 
 
 def alertmanager_config(receivers: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any], robot_port: int, wait_s: int,
@@ -86,5 +92,6 @@ class FilterModule:
             "exporter_textfile": _exporters.textfile,
             "watch_targets": _watching.targets, "watch_prometheus": _watching.prometheus_config,
             "watch_plan_rules": _watching.plan_rules, "watch_scaled": _watching.scaled,
-            "monitoring_errors": monitoring_errors, "alertmanager_config": alertmanager_config,
-            "alert_robots": alert_robots, "log_errors": log_errors, "log_target": _logs.log_target}
+            "monitoring_errors": monitoring_errors, "monitoring_warnings": monitoring_warnings,
+            "alertmanager_config": alertmanager_config, "alert_robots": alert_robots,
+            "log_errors": log_errors, "log_target": _logs.log_target}

@@ -15,6 +15,7 @@ import argparse
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import sys
@@ -118,15 +119,17 @@ def problem_of(answer: bytes) -> str:
 def send(robot: Robot, told: Mapping[str, Any]) -> str:
     """Tell a robot; why it did not work, without the address, which holds the key."""
     url, body = request(robot, *message(told, robot.lang), time.time())
-    asked = urllib.request.Request(url, data=json.dumps(body, ensure_ascii=False).encode(),
-                                   headers={"Content-Type": "application/json; charset=utf-8"})
     try:
+        asked = urllib.request.Request(url, data=json.dumps(body, ensure_ascii=False).encode(),
+                                       headers={"Content-Type": "application/json; charset=utf-8"})
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
             return problem_of(answer.read(1 << 16))
     except urllib.error.HTTPError as error:
         return f"status {error.code}"
-    except (OSError, ValueError) as error:
+    except OSError as error:
         return str(getattr(error, "reason", error)).replace(robot.url, "its address")
+    except (ValueError, http.client.HTTPException) as error:  # their texts quote the address, or a part of it
+        return type(error).__name__
 
 
 def settings(path: str) -> tuple[int, dict[str, Robot]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.idc.llm.plugins.module_utils._deployment import nearest
-from ansible_collections.idc.llm.plugins.module_utils._errors import LANGUAGES, IdcError
+from ansible_collections.idc.llm.plugins.module_utils._errors import LANGUAGES, IdcError, Said
 
 SEVERITIES = ("page", "warning", "info")
 ROBOTS = ("dingtalk", "wecom", "feishu")  # group robots: told by our own bridge, which knows their JSON and signatures
@@ -26,6 +26,11 @@ SILENCES = (
     ("ErrorBudgetBurnsFast", "ErrorBudgetBurns|ErrorBudgetBurnsSlowly", "deployment"),
 )
 USELESS = "a key without effect"
+URL = re.compile(r"https?://[^\s/]\S*")
+HOST_PORT = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([1-9]\d{0,4})")
+SWITCHES = ("watchdog", "require_tls")
+TEXT = Said("text", "文本")
+SORTS = ((bool, "boolean"), ((int, float), "number"), (str, "string"), ((list, tuple), "list"), (Mapping, "mapping"))
 # what each kind must say, may say, and must and may have as secrets
 SAYS: Mapping[str, Tuple[Tuple[str, ...], Tuple[str, ...], Tuple[str, ...], Tuple[str, ...]]] = {
     "mail": (("to", "from", "smarthost"), ("user", "require_tls"), (), ("password",)),
@@ -55,19 +60,30 @@ def receivers(rows: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any], lan
         raise error
     return [Receiver(row["name"], row["kind"], tuple(row.get("severities") or Receiver.severities), row.get("lang") or lang,
                      bool(row.get("watchdog")), {key: value for key, value in row.items() if key not in COMMON},
-                     {key: str(value) for key, value in (secrets.get(row["name"]) or {}).items()}) for row in rows]
+                     {key: str(value) for key, value in (secrets.get(row["name"]) or {}).items() if value is not None})
+            for row in rows]
 
 
-def receiver_errors(rows: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any]) -> List[IdcError]:
-    """What is wrong with them. A secret's value is never said."""
+def receiver_errors(rows: Any, secrets: Any) -> List[IdcError]:
+    """What is wrong with them, of whatever type they are. A secret's value is never said."""
+    for whole, value, kind, wanted in (("monitoring_alert_receivers", rows, (list, tuple), "a list"),
+                                       ("idc_llm_secrets.alerts", secrets, Mapping, "a mapping")):
+        if not isinstance(value, kind):
+            return [IdcError("IDC-INV-007", name=whole, observed=_sort(value), wanted=wanted)]
     errors: List[IdcError] = []
     seen: List[str] = []
     for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            errors.append(IdcError("IDC-INV-007", name=f"monitoring_alert_receivers[{number}]", observed=_sort(row),
+                                   wanted="a mapping: {name: …, kind: …}"))
+            continue
         name = str(row.get("name") or f"#{number}")
-        for key, wanted, good in (("name", f"{NAME.pattern}, once", bool(NAME.fullmatch(name)) and name not in [*seen, NOBODY]),
+        named = isinstance(row.get("name"), str) and bool(NAME.fullmatch(name)) and name not in [*seen, NOBODY]
+        for key, wanted, good in (("name", f"{NAME.pattern}, once", named),
                                   ("kind", " | ".join(KINDS), row.get("kind") in KINDS),
                                   ("lang", " | ".join(LANGUAGES), row.get("lang", "en") in LANGUAGES),
-                                  ("severities", "some of " + ", ".join(SEVERITIES), _severities(row.get("severities", ["page"])))):
+                                  ("severities", "some of " + ", ".join(SEVERITIES), _severities(row.get("severities", ["page"]))),
+                                  *((key, "true | false", isinstance(row.get(key, True), bool)) for key in SWITCHES)):
             if not good:
                 errors.append(IdcError("IDC-MON-001", receiver=name, key=key, observed=repr(row.get(key)), wanted=wanted))
         seen.append(name)
@@ -75,31 +91,59 @@ def receiver_errors(rows: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any
             errors += _kind_errors(name, row, secrets.get(name) or {})
     for name in secrets:
         if name not in seen:
-            errors.append(IdcError("IDC-MON-002", receiver=name, nearest=nearest(name, seen) or "-"))
+            errors.append(IdcError("IDC-MON-002", receiver=name, nearest=nearest(str(name), seen) or "-"))
     return errors
 
 
+def receiver_warnings(rows: Sequence[Mapping[str, Any]]) -> List[IdcError]:
+    """What may be meant, and should be known: of rows without errors."""
+    paged = any("page" in (row.get("severities") or Receiver.severities) and not row.get("watchdog") for row in rows)
+    return [] if paged else [IdcError("IDC-MON-010")]
+
+
 def _severities(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and bool(value) and set(value) <= set(SEVERITIES)
+    return isinstance(value, (list, tuple)) and bool(value) and all(one in SEVERITIES for one in value)
+
+
+def _sort(value: Any) -> str:
+    """What YAML calls it: Ansible's own types have names that nobody knows, and the value may be a secret."""
+    if value is None:
+        return "null"
+    return next((name for kind, name in SORTS if isinstance(value, kind)), type(value).__name__)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
+def _host_port(value: Any) -> bool:
+    found = HOST_PORT.fullmatch(str(value))
+    return found is not None and int(found.group(1)) < 65536
 
 
 def _kind_errors(name: str, row: Mapping[str, Any], secret: Any) -> List[IdcError]:
     must, may, must_secret, may_secret = SAYS[row["kind"]]
     if not isinstance(secret, Mapping):
-        return [IdcError("IDC-MON-001", receiver=name, key="secrets", observed=type(secret).__name__, wanted="a mapping")]
+        return [IdcError("IDC-MON-001", receiver=name, key="secrets", observed=_sort(secret), wanted="a mapping")]
     errors = [IdcError("IDC-MON-001", receiver=name, key=key, observed="nothing", wanted=f"a value, as its kind is {row['kind']}")
               for key in must if not row.get(key)]
-    errors += [IdcError("IDC-MON-001", receiver=name, key=key, observed=USELESS, wanted=nearest(key, (*must, *may, *COMMON)))
+    errors += [IdcError("IDC-MON-001", receiver=name, key=key, observed=USELESS, wanted=nearest(str(key), (*must, *may, *COMMON)))
                for key in row if key not in (*must, *may, *COMMON)]
     errors += [IdcError("IDC-MON-003", receiver=name, key=key, kind=row["kind"]) for key in must_secret if not secret.get(key)]
     if row["kind"] == "webhook" and not row.get("url") and not secret.get("url"):
         errors.append(IdcError("IDC-MON-003", receiver=name, key="url", kind="webhook"))
     secrets = (*must_secret, *may_secret)
-    errors += [IdcError("IDC-MON-001", receiver=name, key=f"secrets.{key}", observed=USELESS, wanted=nearest(key, secrets))
+    errors += [IdcError("IDC-MON-001", receiver=name, key=f"secrets.{key}", observed=USELESS, wanted=nearest(str(key), secrets))
                for key in secret if key not in secrets]
-    for url in (row.get("url"), secret.get("url")):
-        if url and not re.match(r"https?://[^\s/]", str(url)):
-            errors.append(IdcError("IDC-MON-001", receiver=name, key="url", observed="something else", wanted="http(s)://…"))
+    said = {**{key: row.get(key) for key in (*must, *may) if key not in SWITCHES},
+            **{f"secrets.{key}": secret.get(key) for key in secrets}}
+    for key, value in said.items():
+        if value and not _text(value):
+            errors.append(IdcError("IDC-MON-001", receiver=name, key=key, observed=_sort(value), wanted=TEXT))
+        elif value and key.split(".")[-1] in ("url", "api_url") and not URL.fullmatch(str(value)):
+            errors.append(IdcError("IDC-MON-001", receiver=name, key=key, observed="something else", wanted="http(s)://…"))
+        elif value and key == "smarthost" and not _host_port(value):
+            errors.append(IdcError("IDC-MON-001", receiver=name, key=key, observed=repr(value), wanted="HOST:PORT | [IPv6]:PORT"))
     return errors
 
 
@@ -109,9 +153,11 @@ def alertmanager_config(told: Sequence[Receiver], robot_port: int, wait_s: int, 
     wait_s: how long alarms that belong together are gathered before the first word.
     """
     always = f'alertname="{ALWAYS}"'
+    # Each flush of a group asks whether the last word is older than repeat_interval. With both a minute it never quite is, and
+    # every other flush is skipped (alertmanager #676, #3370). Newer versions log a warning about this pair at each start.
     routes: List[Dict[str, Any]] = [
         {"matchers": [always], "receiver": one.name, "continue": True, "group_wait": "0s", "group_interval": "1m",
-         "repeat_interval": "1m"} for one in told if one.watchdog]
+         "repeat_interval": "50s"} for one in told if one.watchdog]
     routes.append({"matchers": [always], "receiver": NOBODY})
     for one in told:
         if not one.watchdog:

@@ -1430,4 +1430,14 @@ CATALOGUE: dict[str, Entry] = {
     "IDC-MON-008": Entry(
         en=Text("{name} is {observed}.", "Wanted: {wanted}. Logs would go nowhere.", "Mend it in the inventory."),
         zh=Text("{name} 的值是 {observed}。", "应为：{wanted}。否则日志无法送达。", "请在清单中修改。")),
+    "IDC-MON-009": Entry(
+        en=Text("Grafana's password is {length} characters long.", "monitoring_grafana is true and needs one of at least {wanted}.",
+                "Put one under idc_llm_secrets.grafana_password, in the encrypted file, or set monitoring_grafana: false."),
+        zh=Text("Grafana 的密码长度为 {length} 个字符。", "monitoring_grafana 为 true，密码至少需要 {wanted} 个字符。",
+                "请在加密文件的 idc_llm_secrets.grafana_password 中写入密码，或设置 monitoring_grafana: false。")),
+    "IDC-MON-010": Entry(
+        en=Text("No receiver gets alarms of severity page.", "They are seen by whoever looks at Prometheus; nobody is told.",
+                "Name one in monitoring_alert_receivers; docs/guides/watching.md shows how."),
+        zh=Text("没有任何接收方会收到 page 级别的告警。", "只有查看 Prometheus 的人才能看到；不会通知任何人。",
+                "请在 monitoring_alert_receivers 中配置一个；写法见 docs/guides/watching.md。")),
 }

@@ -13,6 +13,7 @@ from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 EXPORTERS = ("node", "nginx", "gpu", "blackbox")  # of the role exporters: behind its TLS and password, if any
 MONITORS = ("prometheus", "alertmanager")
 PROBE = "idc_llm_gateway"  # the module of blackbox.yml that asks a gateway
+GRAFANA_PASSWORD = 12  # characters at least
 HOURS_A_MONTH = 730.0  # 365 days / 12
 MONTHLY = ("depreciation_per_month", "staff_per_month", "other_per_month")
 COSTS = ("currency", "power_kw", "power_per_kwh", *MONTHLY)
@@ -73,6 +74,17 @@ def cost_errors(costs: Any) -> List[IdcError]:
         value = costs.get(key, 0)
         if isinstance(value, bool) or not re.fullmatch(r"\d+(\.\d+)?", str(value)):
             errors.append(IdcError("IDC-INV-007", name=f"idc_llm_costs.{key}", observed=repr(value), wanted="a number from 0"))
+    return errors
+
+
+def setting_errors(retention_size: Any, grafana_password: Any) -> List[IdcError]:
+    """What is wrong with the role's other variables; None is not asked about. The password is never said."""
+    errors = []
+    if retention_size is not None and not re.fullmatch(r"\d+(B|KB|MB|GB|TB|PB|EB)", str(retention_size)):
+        errors.append(IdcError("IDC-INV-007", name="monitoring_retention_size", observed=repr(retention_size), wanted="20GB, 1TB"))
+    length = len(grafana_password) if isinstance(grafana_password, str) else 0
+    if grafana_password is not None and length < GRAFANA_PASSWORD:
+        errors.append(IdcError("IDC-MON-009", length=length, wanted=GRAFANA_PASSWORD))
     return errors
 
 

@@ -55,6 +55,23 @@ def test_a_robot_that_is_away_is_a_problem():
     assert problem and "hush" not in problem
 
 
+@pytest.mark.parametrize("kind", ["wecom", "dingtalk"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/robot?key=hush ",
+        "http://127.0.0.1:9/robot?key=hush\n",
+        "http://127.0.0.1:hush/robot",
+        "robot?key=hush",
+        "http://[hush/robot",
+        "http://127.0.0.1:9/机器?key=hush",
+    ],
+)
+def test_an_address_that_is_none_is_a_problem_that_quotes_nothing_of_it(kind, url):
+    problem = agent.send(agent.Robot(kind, url, "s"), TOLD)
+    assert problem and "hush" not in problem and "robot" not in problem
+
+
 def test_signatures_as_the_makers_say():
     # openssl dgst -sha256 -hmac, by hand
     assert alarm_receiver.sign("SEC", "1700000000000\nSEC") == agent.signature("SEC", "1700000000000\nSEC")

@@ -52,7 +52,8 @@ def test_the_one_that_always_fires_goes_to_its_watchers_each_minute_and_to_nobod
     routes = config()["route"]["routes"]
     always = [route for route in routes if route["matchers"] == ['alertname="Watchdog"']]
     assert [(route["receiver"], route.get("continue", False)) for route in always] == [("beat", True), ("nobody", False)]
-    assert always[0]["repeat_interval"] == "1m" and routes.index(always[1]) == 1, "whoever comes later never sees it"
+    assert (always[0]["group_interval"], always[0]["repeat_interval"]) == ("1m", "50s"), "equal ones skip every other minute"
+    assert routes.index(always[1]) == 1, "whoever comes later never sees it"
     assert all(route["continue"] for route in routes[2:]), "one receiver must not hide alarms from the next"
     told = [(route["receiver"], route["matchers"]) for route in routes[2:]]
     assert told[:4] == [
@@ -104,11 +105,68 @@ def test_the_bridge_gets_robots_alone():
         ({"name": "x", "kind": "webhook", "url": "http://h", "severities": []}, {}, "IDC-MON-001", "severities"),
         ({"name": "x", "kind": "webhook", "url": "http://h", "lang": "fr"}, {}, "IDC-MON-001", "lang"),
         ({"name": "nobody", "kind": "webhook", "url": "http://h"}, {}, "IDC-MON-001", "name"),
+        ({"name": 7, "kind": "webhook", "url": "http://h"}, {}, "IDC-MON-001", "name"),
+        ({"name": "x", "kind": ["mail"]}, {}, "IDC-MON-001", "kind"),
+        ({"name": "x", "kind": "webhook", "url": "http://h", "severities": [{}]}, {}, "IDC-MON-001", "severities"),
+        ({"name": "x", "kind": "webhook", "url": "http://h", 5: 6}, {}, "IDC-MON-001", "5"),
+        ({"name": "x", "kind": "webhook", "url": "http://h"}, {5: 6}, "IDC-MON-001", "secrets.5"),
+        ({"name": "x", "kind": "webhook", "url": "http://h", "watchdog": "false"}, {}, "IDC-MON-001", "watchdog is 'false'"),
+        ({**MAIL, "require_tls": "no"}, {}, "IDC-MON-001", "require_tls is 'no'"),
+        ({**MAIL, "smarthost": "mail.example.internal"}, {}, "IDC-MON-001", "HOST:PORT"),
+        ({**MAIL, "smarthost": "fd00::1:587"}, {}, "IDC-MON-001", "[IPv6]:PORT"),
+        ({**MAIL, "smarthost": "mail:70000"}, {}, "IDC-MON-001", "HOST:PORT"),
+        ({**MAIL, "to": ["a@example.internal"]}, {}, "IDC-MON-001", "to is list"),
+        ({**MAIL, "from": True}, {}, "IDC-MON-001", "from is boolean"),
+        (MAIL, {"password": ["p"]}, "IDC-MON-001", "secrets.password is list"),
+        ({"name": "x", "kind": "wecom"}, {"url": "https://w/x?key=k "}, "IDC-MON-001", "secrets.url"),
+        ({"name": "x", "kind": "wecom"}, {"url": "https://w/x?key=k\n"}, "IDC-MON-001", "secrets.url"),
+        ({"name": "x", "kind": "webhook", "url": "http://h/a b"}, {}, "IDC-MON-001", "url"),
     ],
 )
 def test_a_receiver_that_cannot_be_told(row, secret, code, word):
     errors = alerting.receiver_errors([row], {row["name"]: secret} if "name" in row else {})
     assert any(error.code == code and word in error.render("en") for error in errors), [error.render() for error in errors]
+
+
+@pytest.mark.parametrize("smarthost", ["mail:587", "mail.example.internal:25", "10.0.0.5:587", "[fd00::1]:465"])
+def test_a_smarthost_with_a_port_will_do(smarthost):
+    assert alerting.receiver_errors([{**MAIL, "smarthost": smarthost}], {}) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "secrets", "word"),
+    [
+        (["night"], {}, "monitoring_alert_receivers[1] is string"),
+        ([None], {}, "monitoring_alert_receivers[1] is null"),
+        ("night", {}, "monitoring_alert_receivers is string"),
+        ({"night": MAIL}, {}, "monitoring_alert_receivers is mapping"),
+        (None, {}, "monitoring_alert_receivers is null"),
+        ([MAIL], ["p"], "idc_llm_secrets.alerts is list"),
+        ([MAIL], {7: {}}, "idc_llm_secrets.alerts has 7"),
+    ],
+)
+def test_what_is_of_another_type_is_told_in_a_sentence(rows, secrets, word):
+    (error,) = alerting.receiver_errors(rows, secrets)
+    assert word in error.render("en")
+
+
+def test_a_secret_without_a_value_is_none():
+    rows, secrets = [{**ROWS[1], "kind": "webhook"}], {"hook": {"url": "https://hook/x", "token": None}}
+    assert config(rows, secrets)["receivers"][1]["webhook_configs"] == [{"url": "https://hook/x", "send_resolved": True}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (ROWS, True),
+        ([MAIL], True),
+        ([], False),
+        ([{**MAIL, "severities": ["warning"]}], False),
+        ([{**MAIL, "watchdog": True}], False),
+    ],
+)
+def test_that_nobody_gets_pages_is_said(rows, told):
+    assert [error.code for error in alerting.receiver_warnings(rows)] == ([] if told else ["IDC-MON-010"])
 
 
 def test_twice_the_same_name_and_a_secret_for_nobody():

@@ -108,6 +108,28 @@ def test_costs_that_cannot_be_meant(costs, codes):
     assert [error.code for error in watching.cost_errors(costs)] == codes
 
 
+@pytest.mark.parametrize(
+    ("size", "password", "codes"),
+    [
+        ("20GB", None, []),
+        (None, None, []),
+        ("512MB", "p" * 12, []),
+        ("20 GB", None, ["IDC-INV-007"]),
+        ("20", None, ["IDC-INV-007"]),
+        (20, None, ["IDC-INV-007"]),
+        ("20GB --web.enable-admin-api", None, ["IDC-INV-007"]),
+        ("20GB\n", None, ["IDC-INV-007"]),
+        ("20GB", "", ["IDC-MON-009"]),
+        ("20GB", "hush-hush-1", ["IDC-MON-009"]),
+        ("20GB", ["p"] * 12, ["IDC-MON-009"]),
+    ],
+)
+def test_settings_that_cannot_be_meant(size, password, codes):
+    errors = watching.setting_errors(size, password)
+    assert [error.code for error in errors] == codes
+    assert not any("hush" in error.render(lang) for error in errors for lang in ("en", "zh"))
+
+
 RULES = {
     "groups": [
         {
