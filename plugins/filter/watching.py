@@ -40,7 +40,7 @@ def exporter_hash(password: str, host: str) -> str:
     except (OSError, AttributeError) as error:
         raise AnsibleFilterError(f"exporter_hash: the controller's C library has no libcrypt.so.1: {error}") from error
     crypt.restype = ctypes.c_char_p
-    found = crypt(password.encode(), f"$2b$10${_exporters.salt(host, password)}".encode()) or b""
+    found = crypt(password.encode(), f"$2b$10${_exporters.salt(host)}".encode()) or b""
     if not found.startswith(b"$2b$10$") or len(found) != 60:
         raise AnsibleFilterError("exporter_hash: the controller's libcrypt.so.1 knows no bcrypt")
     return str(found.decode())
