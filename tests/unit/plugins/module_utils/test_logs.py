@@ -60,7 +60,9 @@ def test_lines_go_when_they_are_old_and_odd_ones_stay():
 
 def test_a_run_says_what_it_changed_on_each_host():
     stats = SimpleNamespace(processed={"n1": 1, "n2": 1}, ok={"n1": 5}, changed={"n1": 2}, failures={}, dark={"n2": 1}, skipped={})
-    run = Run("2026-11-30T00:00:00+00:00", "ops", "ctl", "site.yml", "/inv", "abc", hosts=recap(stats))
+    began = Run("1f", "2026-11-30T00:00:00+00:00", "ops", "ctl", "site.yml", "/inv", "abc")
+    run = began.ended("2026-11-30T00:01:00+00:00", 60, recap(stats))
     said = json.loads(run.line())
+    assert (said["run"], said["event"], said["seconds"], said["time"]) == ("1f", "ended", 60, "2026-11-30T00:01:00+00:00")
     assert said["hosts"]["n1"] == {"ok": 5, "changed": 2, "failures": 0, "dark": 0, "skipped": 0}
     assert said["hosts"]["n2"]["dark"] == 1 and "\n" not in run.line()
