@@ -1430,4 +1430,11 @@ CATALOGUE: dict[str, Entry] = {
     "IDC-MON-008": Entry(
         en=Text("{name} is {observed}.", "Wanted: {wanted}. Logs would go nowhere.", "Mend it in the inventory."),
         zh=Text("{name} 的值是 {observed}。", "应为：{wanted}。否则日志无法送达。", "请在清单中修改。")),
+    "IDC-MON-009": Entry(
+        en=Text("The controller cannot make a hash by bcrypt: {observed}.",
+                "exporters_tls is true, and exporters take their password as such a hash; libcrypt.so.1 or libcrypt.so.2 makes it.",
+                "Install it on the controller (Debian, Ubuntu: libcrypt1; RHEL, Fedora: libxcrypt), or set exporters_tls: false."),
+        zh=Text("控制机无法生成 bcrypt 哈希：{observed}。",
+                "exporters_tls 为 true，exporter 只接受这种哈希形式的密码；它由 libcrypt.so.1 或 libcrypt.so.2 生成。",
+                "请在控制机上安装它（Debian、Ubuntu：libcrypt1；RHEL、Fedora：libxcrypt），或设置 exporters_tls: false。")),
 }
