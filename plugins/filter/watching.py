@@ -60,7 +60,7 @@ def _bcrypt(password: str, host: str, cost: int = 10) -> str:
         if found.startswith(setting[:7]) and len(found) == 60:
             return str(found.decode())
         seen.append(f"{library} knows no bcrypt")
-    raise IdcError("IDC-MON-009", observed="; ".join(seen))
+    raise IdcError("IDC-MON-011", observed="; ".join(seen))
 
 
 def exporter_guards(plan: Mapping[str, Any], host: str, more: Sequence[str] = (), lang: str = "en") -> list[dict[str, Any]]:

@@ -1430,7 +1430,7 @@ CATALOGUE: dict[str, Entry] = {
     "IDC-MON-008": Entry(
         en=Text("{name} is {observed}.", "Wanted: {wanted}. Logs would go nowhere.", "Mend it in the inventory."),
         zh=Text("{name} 的值是 {observed}。", "应为：{wanted}。否则日志无法送达。", "请在清单中修改。")),
-    "IDC-MON-009": Entry(
+    "IDC-MON-011": Entry(
         en=Text("The controller cannot make a hash by bcrypt: {observed}.",
                 "exporters_tls is true, and exporters take their password as such a hash; libcrypt.so.1 or libcrypt.so.2 makes it.",
                 "Install it on the controller (Debian, Ubuntu: libcrypt1; RHEL, Fedora: libxcrypt), or set exporters_tls: false."),

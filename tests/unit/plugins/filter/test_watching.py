@@ -37,9 +37,9 @@ def test_red_hats_library_will_do(controller):
 def test_a_controller_without_bcrypt_is_told_before_anything_is_changed_and_without_the_password(controller):
     controller(**{"libcrypt.so.1": lambda password, setting: None})
     (said,) = watching.exporter_errors({}, ["node"], "x" * 16, True)
-    assert "IDC-MON-009" in said and "libcrypt.so.1 knows no bcrypt; libcrypt.so.2: cannot open" in said
+    assert "IDC-MON-011" in said and "libcrypt.so.1 knows no bcrypt; libcrypt.so.2: cannot open" in said
     assert watching.exporter_errors({}, ["node"], "", False) == []
-    with pytest.raises(AnsibleFilterError, match="IDC-MON-009") as caught:
+    with pytest.raises(AnsibleFilterError, match="IDC-MON-011") as caught:
         watching.exporter_hash("a password of some length", "n1")
     assert "a password" not in str(caught.value)
 
