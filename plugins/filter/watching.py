@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.idc.llm.plugins.module_utils import _alerting, _exporters, _firewall, _logs, _watching
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+
+LIBRARIES = ("libcrypt.so.1", "libcrypt.so.2")  # Debian's, and Red Hat's since RHEL 9
 
 
 def _said(call: Callable[..., Any], lang: str, *arguments: Any, **more: Any) -> Any:
@@ -31,20 +34,34 @@ def exporter_errors(archives: Any, names: Sequence[str], password: str, tls: boo
     if tls and len(password) < 16:
         errors.append(IdcError("IDC-MON-006", variable="idc_llm_secrets.exporters_password",
                                observed=f"{len(password)} characters long"))
+    if tls:
+        try:
+            _bcrypt("can this controller do it?", "preflight", 4)
+        except IdcError as error:
+            errors.append(error)
     return [error.render(lang) for error in errors]
 
 
 def exporter_hash(password: str, host: str) -> str:
-    """The password by bcrypt, the one hash that the exporter toolkit takes; by the C library: neither Python nor Ansible has it."""
-    try:
-        crypt = ctypes.CDLL("libcrypt.so.1").crypt
-    except (OSError, AttributeError) as error:
-        raise AnsibleFilterError(f"exporter_hash: the controller's C library has no libcrypt.so.1: {error}") from error
-    crypt.restype = ctypes.c_char_p
-    found = crypt(password.encode(), f"$2b$10${_exporters.salt(host, password)}".encode()) or b""
-    if not found.startswith(b"$2b$10$") or len(found) != 60:
-        raise AnsibleFilterError("exporter_hash: the controller's libcrypt.so.1 knows no bcrypt")
-    return str(found.decode())
+    """The password by bcrypt, the one hash that the exporter toolkit takes."""
+    return str(_said(_bcrypt, "en", password, host))
+
+
+def _bcrypt(password: str, host: str, cost: int = 10) -> str:
+    """By the C library: neither Python nor Ansible has it. What is raised holds no password."""
+    setting, seen = f"$2b${cost:02}${_exporters.salt(host)}".encode(), []
+    for library in LIBRARIES:
+        try:
+            crypt = ctypes.CDLL(library).crypt
+        except (OSError, AttributeError) as error:
+            seen.append(str(error))
+            continue
+        crypt.restype = ctypes.c_char_p
+        found = crypt(password.encode(), setting) or b""
+        if found.startswith(setting[:7]) and len(found) == 60:
+            return str(found.decode())
+        seen.append(f"{library} knows no bcrypt")
+    raise IdcError("IDC-MON-011", observed="; ".join(seen))
 
 
 def exporter_guards(plan: Mapping[str, Any], host: str, more: Sequence[str] = (), lang: str = "en") -> list[dict[str, Any]]:
@@ -78,7 +95,11 @@ def alert_robots(receivers: Sequence[Mapping[str, Any]], secrets: Mapping[str, A
 
 def log_errors(log_host: Any, lang: str = "en") -> list[str]:
     """Sentences about what is wrong with idc_llm_log_host."""
-    return [error.render(lang) for error in _logs.log_host_errors(log_host)]
+    return [error.render(lang) for error in _logs.log_host_errors(log_host, _readable)]
+
+
+def _readable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 class FilterModule:

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
-from ansible_collections.idc.llm.plugins.module_utils._slo import OBJECTIVES
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SOURCE = re.compile(r"(file:///|https?://|(hf|modelscope)\+https?://).+|hf|modelscope")
 
-# What a deployment promises where it says nothing: a first token within a second for 99 of 100, and 999 of 1000 answered.
+# What a deployment can promise, and does where it says nothing: a first token within a second for 99 of 100, 999 of 1000 answered.
 SLO = {"ttft_p99_ms": 1000.0, "e2e_p99_ms": 30000.0, "error_rate": 0.001}
 
 # vLLM options that the plan itself sets; engine_args may not say them a second time.
@@ -182,14 +181,22 @@ def _canary(raw: Any, label: str) -> Canary:
 
 def _slo(raw: Any, label: str) -> dict[str, float]:
     """What a deployment promises; alarms and burn rates are measured by it."""
-    for error in mapping_errors(raw, f"idc_llm_deployments.{label}.slo", OBJECTIVES):
+    for error in mapping_errors(raw, f"idc_llm_deployments.{label}.slo", SLO):
         raise error
     for key, value in (raw or {}).items():
         most = 1 if key == "error_rate" else math.inf
-        if isinstance(value, bool) or not re.fullmatch(r"\d+(\.\d+)?", str(value)) or not 0 < float(value) < most:
+        if isinstance(value, bool) or not 0 < _number(value) < most:
             raise IdcError("IDC-INV-004", deployment=label, key=f"slo.{key}", observed=repr(value),
                            wanted="a share between 0 and 1" if most == 1 else "a number of milliseconds above 0")
     return {key: float(value) for key, value in (raw or {}).items()}
+
+
+def _number(value: Any) -> float:
+    """Any form of a number, 1e-05 too; NaN, which no comparison takes, for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def canary_errors(deployments: Sequence[Deployment]) -> list[IdcError]:

@@ -1440,4 +1440,11 @@ CATALOGUE: dict[str, Entry] = {
                 "Name one in monitoring_alert_receivers; docs/guides/watching.md shows how."),
         zh=Text("没有任何接收方会收到 page 级别的告警。", "只有查看 Prometheus 的人才能看到；不会通知任何人。",
                 "请在 monitoring_alert_receivers 中配置一个；写法见 docs/guides/watching.md。")),
+    "IDC-MON-011": Entry(
+        en=Text("The controller cannot make a hash by bcrypt: {observed}.",
+                "exporters_tls is true, and exporters take their password as such a hash; libcrypt.so.1 or libcrypt.so.2 makes it.",
+                "Install it on the controller (Debian, Ubuntu: libcrypt1; RHEL, Fedora: libxcrypt), or set exporters_tls: false."),
+        zh=Text("控制机无法生成 bcrypt 哈希：{observed}。",
+                "exporters_tls 为 true，exporter 只接受这种哈希形式的密码；它由 libcrypt.so.1 或 libcrypt.so.2 生成。",
+                "请在控制机上安装它（Debian、Ubuntu：libcrypt1；RHEL、Fedora：libxcrypt），或设置 exporters_tls: false。")),
 }

@@ -103,9 +103,12 @@ def choice_errors(gpu: str, missing: Sequence[str]) -> List[IdcError]:
                     for path in missing]
 
 
-def salt(host: str, password: str) -> str:
-    """bcrypt's salt: the same for the same host and password, so that a second run writes the same file, and another for others."""
-    return hashlib.sha256(f"{host}\0{password}".encode()).hexdigest()[:21] + "u"  # of the last character only two bits count
+def salt(host: str) -> str:
+    """bcrypt's salt: always the same for a host, so that a second run writes the same file, and another for others.
+
+    It stands in clear beside the hash: with anything of the password in it, guesses could be tried on the salt alone, and fast.
+    """
+    return hashlib.sha256(host.encode()).hexdigest()[:21] + "u"  # of the last character only two bits count
 
 
 def textfile(plan: Mapping[str, Any], host: str, gpus: Sequence[Mapping[str, Any]], acceptance_file: str, metrics_dir: str,

@@ -4,18 +4,29 @@
 """Where logs are shipped to. Pure; private to this collection."""
 from __future__ import annotations
 
+import ipaddress
 import re
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 from ansible_collections.idc.llm.plugins.module_utils._deployment import mapping_errors
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 KEYS = ("address", "port", "tls", "ca", "name")
-HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
-def log_host_errors(raw: Any) -> List[IdcError]:
-    """What is wrong with C(idc_llm_log_host): nothing, a name, or a mapping."""
+def _is_host(text: str) -> bool:
+    """A name or an address. Of those only IPv6 has a colon: name:port would be looked up as a name, and never found."""
+    if ":" not in text:
+        return bool(HOST.fullmatch(text))
+    try:
+        return "%" not in text and bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
+
+
+def log_host_errors(raw: Any, readable: Callable[[str], bool] = lambda path: True) -> List[IdcError]:
+    """What is wrong with C(idc_llm_log_host): nothing, a name, or a mapping. readable: whether the controller can read a file."""
     if not raw:
         return []
     if isinstance(raw, str):
@@ -25,11 +36,13 @@ def log_host_errors(raw: Any) -> List[IdcError]:
         return errors
     port = str(raw.get("port", 514))
     for key, good, wanted in (
-            ("address", bool(HOST.fullmatch(str(raw.get("address") or ""))), "a host's name or address"),
+            ("address", _is_host(str(raw.get("address") or "")),
+             "a host's name or address; a port stands beside it, as in {address: log.example.internal, port: 6514}"),
             ("port", bool(re.fullmatch(r"\d{1,5}", port)) and 0 < int(port) < 65536, "1 to 65535"),
             ("tls", str(raw.get("tls", True)).lower() in ("true", "false"), "true | false"),
-            ("ca", not raw.get("ca") or str(raw["ca"]).startswith("/"), "the path of a file on the controller"),
-            ("name", not raw.get("name") or bool(HOST.fullmatch(str(raw["name"]))), "a name in the log host's certificate")):
+            ("ca", not raw.get("ca") or (str(raw["ca"]).startswith("/") and readable(str(raw["ca"]))),
+             "the whole path of a file that is on the controller and can be read there"),
+            ("name", not raw.get("name") or _is_host(str(raw["name"])), "a name in the log host's certificate")):
         if not good:
             errors.append(IdcError("IDC-MON-008", name=f"idc_llm_log_host.{key}", observed=repr(raw.get(key)), wanted=wanted))
     return errors

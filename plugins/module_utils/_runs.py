@@ -1,11 +1,14 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept of each run of a playbook: who, which commit, which hosts, what it changed. Pure; private to this collection."""
+"""What is kept of each run of a playbook: who, which commit, which hosts, what it changed. Pure; private to this collection.
+
+Two lines with one run id: one when it starts, one when it ends. A run that was killed has the first alone.
+"""
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, Mapping, Sequence
 
@@ -14,14 +17,21 @@ COUNTS = ("ok", "changed", "failures", "dark", "skipped")  # as Ansible's own re
 
 @dataclass(frozen=True)
 class Run:
-    """One run of ansible-playbook. hosts: the recap by host; seconds: how long it took."""
+    """One line about a run of ansible-playbook.
 
+    run: its id; time: of this line; event: started or ended; pattern: which hosts its plays name; of a run that ended also hosts:
+    the recap by host, and seconds: how long it took.
+    """
+
+    run: str
     time: str
     user: str
     controller: str
     playbook: str
     inventory: str
     commit: str
+    event: str = "started"
+    pattern: Sequence[str] = ()
     check: bool = False
     limit: str = ""
     tags: Sequence[str] = ()
@@ -31,6 +41,10 @@ class Run:
     def line(self) -> str:
         """One line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+
+    def ended(self, time: str, seconds: int, hosts: Mapping[str, Mapping[str, int]]) -> Run:
+        """The same run, when it is over."""
+        return replace(self, event="ended", time=time, seconds=seconds, hosts=hosts)
 
 
 def recap(stats: Any) -> Dict[str, Dict[str, int]]:

@@ -74,11 +74,14 @@ def test_a_deployment_promises_what_it_says_and_the_rest_by_default():
     rows = make_plan([deployment(device="cpu", slo=said), deployment("other", device="cpu")], hosts, WISHES)["deployments"]
     assert rows[0]["slo"] == {"ttft_p99_ms": 200.0, "e2e_p99_ms": 30000.0, "error_rate": 0.0005}
     assert rows[1]["slo"] == {"ttft_p99_ms": 1000.0, "e2e_p99_ms": 30000.0, "error_rate": 0.001}
+    assert deployment(slo={"error_rate": 0.00001}).slo == {"error_rate": 1e-05}, "which Python writes as 1e-05"
 
 
 @pytest.mark.parametrize(("slo", "code"), [
     ({"ttft_ms": 1}, "IDC-INV-006"), ({"ttft_p99_ms": 0}, "IDC-INV-004"), ({"error_rate": 1}, "IDC-INV-004"),
-    ({"e2e_p99_ms": True}, "IDC-INV-004"), ("fast", "IDC-INV-007")])
+    ({"e2e_p99_ms": True}, "IDC-INV-004"), ({"e2e_p99_ms": "soon"}, "IDC-INV-004"), ({"e2e_p99_ms": "nan"}, "IDC-INV-004"),
+    ({"e2e_p99_ms": float("inf")}, "IDC-INV-004"), ({"e2e_p99_ms": [1]}, "IDC-INV-004"), ({"itl_p99_ms": 50}, "IDC-INV-006"),
+    ("fast", "IDC-INV-007")])
 def test_a_promise_that_is_none_is_refused(slo, code):
     with pytest.raises(IdcError, match=code):
         deployment(slo=slo)
