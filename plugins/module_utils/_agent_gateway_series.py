@@ -88,7 +88,10 @@ def requests(log: str, kept: str) -> list[Sample]:
     """Requests since this has been counted; the place is kept for the next run."""
     try:
         place = read_on(log, read_place(kept))
-    except OSError:
+    except FileNotFoundError:  # nobody has asked yet
+        return []
+    except OSError as error:  # the other series of the host are worth having all the same
+        base.complain(f"requests are not counted: {error}")
         return []
     base.write(kept, place_text(place))
     return [({"tenant": tenant, "deployment": deployment, "code": code}, float(count))

@@ -103,6 +103,14 @@ def test_requests_are_counted_from_the_first_look_on_and_never_twice(tmp_path):
     assert counts(log, kept)[("a", "200")] == 2
 
 
+def test_a_log_that_cannot_be_read_is_told_and_costs_nothing_else(tmp_path, capsys):
+    log, kept = tmp_path / "audit.log", tmp_path / "kept.json"
+    assert counts(log, kept) == {} and capsys.readouterr().err == "", "nobody has asked yet"
+    log.mkdir()  # what is none cannot be read by root either
+    kept.write_text(json.dumps({"inode": 1, "offset": 0, "counts": []}))
+    assert counts(log, kept) == {} and "requests are not counted" in capsys.readouterr().err
+
+
 def test_nothing_is_lost_when_the_log_is_rotated(tmp_path):
     log, kept = tmp_path / "audit.log", tmp_path / "kept.json"
     audit(log)
