@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The idc.llm founders
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What rules and panels ask for is there, in the scrapes of a fleet that serves: names, labels, joins as the real exporters have them."""
+"""What rules and panels ask for is there, in the scrapes of a fleet that serves: names, labels and joins of real exporters."""
 from __future__ import annotations
 
 import json
