@@ -85,7 +85,7 @@ def test_a_run_that_makes_the_folder_has_both_lines(tmp_path):
 def test_a_run_that_is_killed_has_said_that_it_started(tmp_path):
     state = tmp_path / ".state/inv"
     state.mkdir(parents=True)
-    with start(tmp_path, tasks=[{"name": "Work", "ansible.builtin.pause": {"seconds": 20}}]) as process:
+    with start(tmp_path, tasks=[{"name": "Work", "ansible.builtin.pause": {"seconds": 20}}]):
         assert wait_for(lambda: lines(state), 60, 0.1)
         kill_all(str(tmp_path / "play.yml"))
     (only,) = lines(state)
