@@ -122,7 +122,7 @@ def send(robot: Robot, told: Mapping[str, Any]) -> str:
     try:
         asked = urllib.request.Request(url, data=json.dumps(body, ensure_ascii=False).encode(),
                                        headers={"Content-Type": "application/json; charset=utf-8"})
-        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+        with urllib.request.build_opener().open(asked, timeout=TIMEOUT_S) as answer:
             return problem_of(answer.read(1 << 16))
     except urllib.error.HTTPError as error:
         return f"status {error.code}"

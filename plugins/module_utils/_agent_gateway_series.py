@@ -124,7 +124,7 @@ def engines(file: str, states: str) -> tuple[list[Sample], list[Sample]]:
 def tokens(url: str) -> str:
     """The gateway's own page of tokens, as it is; "" where it does not answer, or answers something else."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as answer:
             text = str(answer.read(1 << 22).decode())
     except (OSError, ValueError):
         return ""

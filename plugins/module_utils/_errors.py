@@ -1412,7 +1412,8 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("{host} 上没有可安装的软件包 {package}。", "exporters_gpu 需要它；它来自 NVIDIA 的软件源，而该主机没有配置。",
                 "请用角色 nvidia_stack 配置软件源，或为该主机设置 exporters_gpu: nvitop（或 none）。")),
     "IDC-MON-005": Entry(
-        en=Text("{host} cannot guard the ports of what watches it: {detail}", "Without rules whoever reaches this host reads its metrics; no exporter was started.",
+        en=Text("{host} cannot guard the ports of what watches it: {detail}",
+                "Without rules whoever reaches this host reads its metrics; no exporter was started.",
                 "Give the container CAP_NET_ADMIN, or load the module nf_tables; where another firewall guards these ports, set "
                 "exporters_firewall_enabled: false."),
         zh=Text("{host} 无法保护监控端口：{detail}", "没有规则时，任何能访问该主机的人都能读取指标；未启动任何 exporter。",

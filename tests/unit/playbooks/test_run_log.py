@@ -28,7 +28,7 @@ def lines(state: Path) -> list[dict]:
 def start(folder: Path, *options: str, tasks: list | None = None) -> subprocess.Popen:
     """A run of a playbook with a task that changes something and one that does not, on an inventory in a folder of its own."""
     tasks = tasks or [{"name": "Change", "ansible.builtin.debug": {"msg": "x"}, "changed_when": True},
-             {"name": "Look", "ansible.builtin.debug": {"msg": "x"}}]
+                      {"name": "Look", "ansible.builtin.debug": {"msg": "x"}}]
     (folder / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     (folder / "inv").mkdir(exist_ok=True)
     (folder / "inv/hosts.yml").write_text(json.dumps({"all": {"hosts": {"n1": HERE}}}))

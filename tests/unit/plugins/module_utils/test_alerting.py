@@ -21,8 +21,8 @@ SECRETS = {
 }
 
 
-def config(rows=ROWS, secrets=None):
-    return alerting.alertmanager_config(alerting.receivers(rows, SECRETS if secrets is None else secrets), 9095, 10, 60, 4)
+def config(rows=None, secrets=None):
+    return alerting.alertmanager_config(alerting.receivers(ROWS if rows is None else rows, SECRETS if secrets is None else secrets), 9095, 10, 60, 4)
 
 
 def test_each_kind_is_told_in_its_way():
