@@ -22,7 +22,8 @@ SECRETS = {
 
 
 def config(rows=None, secrets=None):
-    return alerting.alertmanager_config(alerting.receivers(ROWS if rows is None else rows, SECRETS if secrets is None else secrets), 9095, 10, 60, 4)
+    told = alerting.receivers(ROWS if rows is None else rows, SECRETS if secrets is None else secrets)
+    return alerting.alertmanager_config(told, 9095, 10, 60, 4)
 
 
 def test_each_kind_is_told_in_its_way():
