@@ -89,7 +89,8 @@ def _port_errors(ports: Any) -> list[IdcError]:
     if errors:
         return errors
     owners: dict[int, str] = {}
-    for name, value in {**PORTS, **(ports or {})}.items():
+    ports = dict(ports or {})
+    for name, value in [*((name, port) for name, port in PORTS.items() if name not in ports), *ports.items()]:
         wrong = isinstance(value, bool) or not re.fullmatch("[0-9]{1,5}", str(value)) or not 0 < int(value) < 65536
         if wrong or int(value) == SSH or int(value) in owners:
             taken = "" if wrong else "which sshd has" if int(value) == SSH else f"which {owners[int(value)]} has"

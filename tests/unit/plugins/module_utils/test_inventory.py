@@ -84,7 +84,7 @@ def tenant_key(*keys):
     (lambda v: v.update(idc_llm_sources={"weels": "/x"}), "IDC-INV-006", ["weels", "wheels"]),
     (lambda v: v.update(idc_llm_ports={"gatway": 443}), "IDC-INV-006", ["gatway", "gateway"]),
     (lambda v: v.update(idc_llm_ports={"node": 22}), "IDC-INV-007", ["idc_llm_ports.node", "22", "sshd"]),
-    (lambda v: v.update(idc_llm_ports={"node": 9090}), "IDC-INV-007", ["idc_llm_ports.prometheus", "9090", "node"]),
+    (lambda v: v.update(idc_llm_ports={"node": 9090}), "IDC-INV-007", ["idc_llm_ports.node", "9090", "prometheus"]),
     (lambda v: v.update(idc_llm_ports={"gpu": 70000}), "IDC-INV-007", ["idc_llm_ports.gpu", "70000", "65535"]),
     (lambda v: v.update(idc_llm_ports={"gpu": "high"}), "IDC-INV-007", ["idc_llm_ports.gpu", "high", "65535"]),
     (lambda v: v.pop("idc_llm_secrets"), "IDC-INV-013", ["secrets.vault"]),
