@@ -149,6 +149,8 @@ def test_each_fault_is_told_and_ends(fleet, on, watch, short_lived):
             monitor.check_output("echo %s > %s", json.dumps(site), SITE)
 
             def look():
+                if "success rate down" not in told:  # it dies as often as it starts: beside the hung one, nobody answers
+                    one.run("systemctl kill --signal=KILL idc-vllm@%s", killed["name"])
                 for fault, (name, labels) in faults.items():
                     if fault not in fired and watch.firing(name, labels):
                         fired[fault] = time.time() - began
