@@ -27,11 +27,11 @@ ACCEPTANCE_ARGUMENTS: Dict[str, Any] = {  # of gpu_facts; doc_fragments/_accepta
     "acceptance_thresholds": {"type": "dict", "options": {figure: {"type": "float"} for figure in THRESHOLDS}},
 }
 DRIFT = 0.95  # a figure that is under so much of the last accepted one is told, though it may be good enough
-OF_GPUS = ("gpus", "all_reduce", "torch", "cuda", "nccl", "error")  # the parts that _agent_gpu_check.py gives, or why it gave none
+OF_GPUS = ("gpus", "peers", "all_reduce", "torch", "cuda", "nccl", "error")  # of _agent_gpu_check.py, or why it gave none
 # which sentence of the catalogue is for which kind of check; all others are figures
 CODES = {"driver": "IDC-ACC-001", "present": "IDC-ACC-001", "health": "IDC-ACC-001", "measured": "IDC-ACC-002",
          "results": "IDC-ACC-003", "clocks": "IDC-ACC-004", "pcie": "IDC-ACC-006", "pcie_lanes": "IDC-ACC-006",
-         "dcgm": "IDC-ACC-007", "pairs": "IDC-ACC-008"}
+         "dcgm": "IDC-ACC-007", "pairs": "IDC-ACC-008", "peers": "IDC-ACC-010"}
 
 
 def idle(view: NvmlView) -> bool:
@@ -46,6 +46,8 @@ def figures(measured: Mapping[str, Any]) -> Dict[Tuple[str, str], Tuple[str, flo
         for figure in PER_GPU:
             if figure in row:
                 found[row["uuid"], figure] = (f"GPU {row['index']}: {NAMES[figure]}", row[figure])
+    if "gbs" in (measured.get("peers") or {}):
+        found["peers", "gbs"] = (NAMES["peer_gbs"], measured["peers"]["gbs"])
     for part, whose, wanted in (("all_reduce", "", (TOGETHER,)), ("nccl_tests", "nccl-tests, ", (TOGETHER,)),
                                 ("nvbandwidth", "nvbandwidth, ", ("to_gpu_gbs", "from_gpu_gbs", "peer_gbs"))):
         for figure in wanted:

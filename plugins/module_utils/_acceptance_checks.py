@@ -3,16 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The checks of acceptance: of what NVML shows, and of what was measured. Pure; private to this collection.
 
-What was measured is one mapping of parts, each there or not: ``gpus`` and ``all_reduce`` (``_agent_gpu_check.py``) or ``error`` in
-their place, ``disk`` (``_agent_disk_check.py``), ``dcgm``, ``nvbandwidth`` and ``nccl_tests`` (NVIDIA's programs, read by
-``_acceptance_tools``), ``pairs`` (all-reduce with another host, by its name). A part says ``error`` where it broke off and
+What was measured is one mapping of parts, each there or not: ``gpus``, ``peers`` and ``all_reduce`` (``_agent_gpu_check.py``) or
+``error`` in their place, ``disk`` (``_agent_disk_check.py``), ``dcgm``, ``nvbandwidth`` and ``nccl_tests`` (NVIDIA's programs, read
+by ``_acceptance_tools``), ``pairs`` (all-reduce with another host, by its name). A part says ``error`` where it broke off and
 ``not_run`` where it could not be tried.
 """
 from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import (
     ALIKE,
@@ -87,6 +87,7 @@ def measured_checks(view: NvmlView, measured: Part, own: Mapping[str, float]) ->
         yield Check("measured", False, str(measured["error"] or "it ended without a word"), ENDS, "measured")
     elif "gpus" in measured:
         yield from _gpus(measured, kinds, own)
+        yield from _peers(measured.get("peers"), measured["gpus"], view, own)
     yield from _nccl_tests(measured.get("nccl_tests"), kinds, own)
     yield from _nvbandwidth(measured.get("nvbandwidth"), kinds, own)
     yield from _dcgm(measured.get("dcgm"))
@@ -115,6 +116,21 @@ def _gpus(measured: Part, kinds: Mapping[str, str], own: Mapping[str, float]) ->
     if together:
         yield Check("all-reduce: results", not together["wrong"], f"{together['wrong']} wrong", "0", "results")
         yield at_least(NAMES[TOGETHER], together[TOGETHER], _busbw(kinds, together["gpus"], own), TOGETHER)
+
+
+def _peers(part: Optional[Part], rows: Sequence[Part], view: NvmlView, own: Mapping[str, float]) -> Iterator[Check]:
+    """Whether GPUs reach each other's memory. Over PCIe some machines do not let them, which is slow and no fault."""
+    if not part:
+        return
+    numbers = {str(gpu.uuid): gpu.index for gpu in view.gpus}
+    place = {row["index"]: numbers.get(row["uuid"], row["index"]) for row in rows}  # torch's number of a GPU → NVML's
+    domains = view.topology.domains if view.topology else ()
+    pairs = sorted({tuple(sorted(place[index] for index in way)) for way in part["indirect"]})
+    cut = [pair for pair in pairs if any(set(pair) <= set(domain) for domain in domains)]
+    said = "; ".join(f"GPU {one} and {other} by way of the host" for one, other in cut or pairs)
+    yield Check("GPU to GPU: direct", not cut, said or f"all {part['ways']} ways", "all that NVLink joins", "peers")
+    yield Check("GPU to GPU: results", not part["wrong"], f"{part['wrong']} wrong", "0", "results")
+    yield at_least(f"{NAMES['peer_gbs']}, the slowest", part["gbs"], float(own.get("peer_gbs", 0.0)), "peer_gbs", nothing="any")
 
 
 def _pcie(name: str, product: str, link: Optional[Part], own: Mapping[str, float]) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from ansible_collections.idc.llm.plugins.module_utils._gpu import Gpu
 SCHEMA = 1
 # rows of the report, in order; a kind of check that is not here stands behind them
 KINDS = ("driver", "present", "health", "measured", "results", "clocks", "pcie_lanes", "pcie", "matmul_tflops", "memory_gbs",
-         "to_gpu_gbs", "from_gpu_gbs", "busbw_gbs", "nccl_tests", "nvbandwidth", "nvbandwidth_to_gpu_gbs",
+         "to_gpu_gbs", "from_gpu_gbs", "peers", "peer_gbs", "busbw_gbs", "nccl_tests", "nvbandwidth", "nvbandwidth_to_gpu_gbs",
          "nvbandwidth_from_gpu_gbs", "nvbandwidth_peer_gbs", "dcgm", "disk", "pairs")
 
 

@@ -13,6 +13,7 @@ LABELS: Dict[str, Sequence[str]] = {
     "clocks": ("Clocks under load", "负载下的时钟"), "pcie_lanes": ("PCIe lanes", "PCIe 通道数"), "pcie": ("PCIe under load", "负载下的 PCIe 链路"),
     "matmul_tflops": ("bf16 matmul, TFLOP/s", "bf16 矩阵乘法，TFLOP/s"), "memory_gbs": ("GPU memory, GB/s", "显存带宽，GB/s"),
     "to_gpu_gbs": ("Host to GPU, GB/s", "主机到 GPU，GB/s"), "from_gpu_gbs": ("GPU to host, GB/s", "GPU 到主机，GB/s"),
+    "peers": ("GPUs reach each other", "GPU 互访"), "peer_gbs": ("GPU to GPU, GB/s", "GPU 之间，GB/s"),
     "busbw_gbs": ("All-reduce in the host, bus bandwidth, GB/s", "主机内 all-reduce 总线带宽，GB/s"),
     "nccl_tests": ("nccl-tests all_reduce_perf, GB/s", "nccl-tests all_reduce_perf，GB/s"), "nvbandwidth": ("nvbandwidth", "nvbandwidth"),
     "nvbandwidth_to_gpu_gbs": ("nvbandwidth, host to GPU, GB/s", "nvbandwidth，主机到 GPU，GB/s"),
@@ -24,12 +25,13 @@ LABELS: Dict[str, Sequence[str]] = {
 WANTED: Dict[str, Sequence[str]] = {
     "driver": ("answers", "有响应"), "present": ("at least 1", "至少 1 块"), "health": ("all", "全部"), "measured": ("all", "全部"),
     "results": ("0 wrong", "0 个错误"), "clocks": ("not slowed", "未降频"), "nvbandwidth": ("all passed", "全部通过"),
-    "dcgm": ("all passed", "全部通过"),
+    "dcgm": ("all passed", "全部通过"), "peers": ("over NVLink", "经 NVLink 互访"),
 }
 # what checks say, word by word; all else they say stays as it is: it comes from the driver and from programs
 SAID = (("not healthy", "不健康"), ("healthy", "健康"), ("not slowed", "未降频"), ("hardware slowdown", "硬件降频"), ("software thermal", "软件温控"),
         ("hardware thermal", "硬件过热"), ("power brake", "供电制动"), ("wrong of a product", "个乘积结果错误"), ("wrong", "个错误"),
-        (r"(\d+) of (\d+) tests passed", r"\2 项测试中 \1 项通过"), ("tests passed", "项测试通过"), ("not measured", "未测量"), ("not run", "未运行"), ("there is no", "没有"))
+        (r"(\d+) of (\d+) tests passed", r"\2 项测试中 \1 项通过"), ("tests passed", "项测试通过"), ("not measured", "未测量"), ("not run", "未运行"), ("there is no", "没有"),
+        (r"all (\d+) ways", r"全部 \1 个方向"), (r"GPU (\d+) and (\d+) by way of the host", r"GPU \1 与 \2 经主机中转"))
 WORDS: Dict[str, Sequence[str]] = {
     "title": ("Acceptance report: GPU servers", "GPU 服务器验收报告"), "accepted": ("Accepted", "通过"), "refused": ("Not accepted", "未通过"),
     "nothing": ("No verdict", "无结论"), "all": ("Accepted: {total} of {total} hosts.", "全部 {total} 台主机通过验收。"),

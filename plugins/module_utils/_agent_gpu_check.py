@@ -11,6 +11,9 @@ object:
                   to_gpu_gbs and from_gpu_gbs (pinned memory, over PCIe), wrong (elements of a product that should be equal and are
                   not), and what nvidia-smi shows under load: sm_mhz, watts, celsius, slowed (reasons that slow a clock, other than
                   the power limit), and while bytes go over it pcie: generation, lanes, generation_max, lanes_max (of card and slot)
+    peers         each GPU's memory copied to each other one's: ways, indirect (pairs [index, index] whose memory the driver does
+                  not let them reach: the bytes go by way of the host), wrong (numbers that arrive changed), gbs of the slowest;
+                  null with one GPU
     all_reduce    gpus, bytes, busbw_gbs, wrong; null with one GPU. busbw is what the links carry, as nccl-tests defines it:
                   https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md
     torch, cuda, nccl    versions, as loaded
@@ -148,6 +151,26 @@ def one_gpu(torch: Any, index: int, seconds: float, mib: int) -> dict[str, Any]:
             "from_gpu_gbs": round(count / from_gpu / 1e9, 2), "wrong": wrong, **seen}
 
 
+def peers(torch: Any, count: int, seconds: float, mib: int) -> dict[str, Any]:
+    """What comes of copies from each GPU to each other one."""
+    numbers = mib * MIB // 8
+    wrong, slowest, indirect = 0, float("inf"), []
+    for source in range(count):
+        torch.cuda.set_device(source)
+        sent = torch.arange(numbers, device=source)
+        for target in range(count):
+            if target == source:
+                continue
+            if not torch.cuda.can_device_access_peer(source, target):
+                indirect.append([source, target])
+            got = torch.zeros(numbers, dtype=sent.dtype, device=target)
+            took = timed(torch, lambda got=got, sent=sent: got.copy_(sent, non_blocking=True), seconds)
+            torch.cuda.synchronize(target)
+            wrong += int((got != torch.arange(numbers, device=target)).sum())
+            slowest = min(slowest, numbers * 8 / took / 1e9)
+    return {"ways": count * (count - 1), "indirect": indirect, "wrong": wrong, "gbs": round(slowest, 1)}
+
+
 @dataclass(frozen=True)
 class Ring:
     """Who takes part in an all-reduce: ranks in all, this host's first, and where they meet (as torch.distributed has it)."""
@@ -223,12 +246,14 @@ def one_host(torch: Any, seconds: float, mib: int) -> dict[str, Any]:
     for index in range(count):
         rows.append(one_gpu(torch, index, seconds, mib))
         os.sched_setaffinity(0, own)
+    between = peers(torch, count, seconds / 10, mib) if count > 1 else None
     torch.cuda.empty_cache()
     together = None
     if count > 1:
         with tempfile.TemporaryDirectory() as folder:
             together = all_reduce(count, Ring(f"file://{os.path.join(folder, 'meet')}", count), seconds, mib)
-    return {"torch": torch.__version__, "cuda": torch.version.cuda, "nccl": version(torch), "gpus": rows, "all_reduce": together}
+    return {"torch": torch.__version__, "cuda": torch.version.cuda, "nccl": version(torch), "gpus": rows, "peers": between,
+            "all_reduce": together}
 
 
 def version(torch: Any) -> str:

@@ -393,6 +393,13 @@ CATALOGUE: dict[str, Entry] = {
                 "Name it in nvidia_stack_packages, or set nvidia_stack_dcgm_enabled: false."),
         zh=Text("警告：{host} 未安装 {part}：不知道它在 {system} 上的软件包名称。", "本系统不依赖它：验收使用引擎自带的 torch 测量。",
                 "请在 nvidia_stack_packages 中写明，或设置 nvidia_stack_dcgm_enabled: false。")),
+    "IDC-GPU-028": Entry(
+        en=Text("{host}: the module {module} does not build for the kernel {kernel}: {observed}", "This kernel is newer than the module's sources know.",
+                "Take another version (nvidia_stack_version), NVIDIA's own packages (nvidia_stack_source: nvidia), a kernel that it builds for, or, "
+                "where the card works with them, nvidia_stack_modules: proprietary. The whole log: /var/lib/dkms/nvidia*/*/build/make.log."),
+        zh=Text("{host}：模块 {module} 无法针对内核 {kernel} 编译：{observed}", "该内核比模块源码所支持的更新。",
+                "请改用其他版本（nvidia_stack_version）、NVIDIA 官方软件包（nvidia_stack_source: nvidia）、可编译的内核，"
+                "或在卡支持时使用 nvidia_stack_modules: proprietary。完整日志：/var/lib/dkms/nvidia*/*/build/make.log。")),
     "IDC-FETCH-001": Entry(
         en=Text(
             "The {name} {value!r} cannot be used, wanted {wanted}.",
@@ -1304,6 +1311,14 @@ CATALOGUE: dict[str, Entry] = {
         en=Text("{host} has no verdict.", "It was not reached, or has not been looked at yet.",
                 "Run playbooks/acceptance.yml --limit {host} once it can be reached."),
         zh=Text("{host} 没有验收结论。", "未能连接到它，或尚未检查过它。", "请在可以连接后运行 playbooks/acceptance.yml --limit {host}。")),
+    "IDC-ACC-010": Entry(
+        en=Text("{host} is not accepted: {observed}.", "NVLink joins these GPUs, and the driver does not let them read each other's memory.",
+                "nvidia-smi topo -p2p r says why. In a virtual machine the hypervisor has to hand over NVSwitches, or a partition of them, with the "
+                "cards; on bare metal look at nvidia-fabricmanager.service and at ACS. Then run playbooks/acceptance.yml --limit {host} "
+                "-e acceptance_again=true."),
+        zh=Text("{host} 未通过验收：{observed}。", "这些 GPU 由 NVLink 相连，但驱动不允许它们互访显存。",
+                "nvidia-smi topo -p2p r 会给出原因。虚拟机中，虚拟化层须将 NVSwitch（或其分区）与卡一起直通；物理机请检查 nvidia-fabricmanager.service 和 ACS。"
+                "然后运行 playbooks/acceptance.yml --limit {host} -e acceptance_again=true。")),
     # GW: the gateway
     "IDC-GW-001": Entry(
         en=Text("{host} has no whole source for its certificate.",

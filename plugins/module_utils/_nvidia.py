@@ -314,7 +314,7 @@ def host_errors(wanted: Wanted, seen: Seen) -> List[IdcError]:
     if seen.secure_boot and seen.key_enrolled is not True:
         errors.append(IdcError("IDC-GPU-006", host=seen.host))
     for card in seen.gpus:
-        if seen.virtual != "none" and card.bar_bytes <= SMALL_WINDOWS:
+        if seen.virtual not in ("", "none") and card.bar_bytes <= SMALL_WINDOWS:
             errors.append(IdcError("IDC-GPU-016", host=seen.host, card=card.address, observed=card.bar_bytes >> 20,
                                    virtual=seen.virtual))
     return errors

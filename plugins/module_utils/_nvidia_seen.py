@@ -72,6 +72,7 @@ class Seen:
     loaded: str
     open_loaded: Optional[bool]
     built: str
+    unbuilt: Mapping[str, str]  # module, error: of the build for kernel that DKMS broke off
     kernels: Mapping[str, str]  # installed ones → version of their module nvidia
     nvml: str
     fabric_manager: str
@@ -83,7 +84,7 @@ class Seen:
     key_enrolled: Optional[bool]
     runfile: bool
     engines: Tuple[str, ...]
-    virtual: str
+    virtual: str  # none on bare metal, "" where nothing says
     iommu: str
     acs: Tuple[str, ...]
     fingerprints: Mapping[str, Tuple[str, ...]]
@@ -147,6 +148,7 @@ def parse_seen(raw: Mapping[str, Any], host: str = "") -> Seen:
         loaded=raw["loaded"],
         open_loaded=("Open Kernel Module" in raw["proc"]) if raw["proc"] else None,
         built=raw["built"],
+        unbuilt=raw["unbuilt"],
         kernels=raw["kernels"],
         nvml=raw["nvml"],
         fabric_manager=_first(raw["fabric_manager"]),

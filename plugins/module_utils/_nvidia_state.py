@@ -54,11 +54,19 @@ def reboot_reasons(seen: Seen) -> List[Said]:
     return reasons
 
 
+def unbuilt(seen: Seen) -> Optional[IdcError]:
+    """The module that does not build for the host's kernel; None where that is not so."""
+    if seen.built or not seen.unbuilt:
+        return None
+    return IdcError("IDC-GPU-028", host=seen.host, kernel=seen.kernel, module=seen.unbuilt["module"],
+                    observed=seen.unbuilt["error"][:300] or "-")
+
+
 def problems(wanted: Wanted, seen: Seen) -> List[IdcError]:
     """What is wrong now and no reboot mends: the verify stage's question."""
     found: List[IdcError] = []
     if not seen.built and (userland(seen) or not seen.loaded):  # one that no package brought is nobody's of ours
-        found.append(IdcError("IDC-GPU-022", host=seen.host, kernel=seen.kernel))
+        found.append(unbuilt(seen) or IdcError("IDC-GPU-022", host=seen.host, kernel=seen.kernel))
         return found
     if reboot_reasons(seen):
         return found

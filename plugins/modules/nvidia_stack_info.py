@@ -71,6 +71,9 @@ seen:
     built:
       description: Version of the kernel module on disk for O(kernel).
       type: str
+    unbuilt:
+      description: What DKMS could not build for O(kernel), C(module) and the compiler's first C(error); empty where it left no log.
+      type: dict
     nvml:
       description: Version of the library that programs load.
       type: str
@@ -96,6 +99,7 @@ LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/li
 MOK_KEYS = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")  # which DKMS signs with: Debian and kin, Ubuntu
 MODULES = ("nvidia", "nvidia-current-open", "nvidia-current")  # NVIDIA's own name; Debian's, which modprobe.d makes nvidia of
 SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+DKMS = "/var/lib/dkms"
 RUNFILES = ("/usr/bin/nvidia-installer", "/usr/bin/nvidia-uninstall")
 DEBS = ("debian", "ubuntu")
 CDI = "/etc/cdi/nvidia.yaml"
@@ -180,6 +184,17 @@ def module_version(run: Run, kernel: str) -> str:
     return ""
 
 
+def unbuilt(kernel: str) -> Dict[str, str]:
+    """What DKMS could not build for a kernel, by the log that it leaves: module, error (the compiler's first); else empty."""
+    for log in sorted(glob.glob(f"{DKMS}/nvidia*/*/build/make.log")):
+        text = binary(log, 1 << 24).decode("utf-8", "replace")
+        made = re.search(r"make\.log for (\S+) for kernel (\S+)", text)
+        if made and made.group(2) == kernel:
+            error = re.search(r"(?m)^.*(?:\berror: |\*\*\* ).*$", text)
+            return {"module": made.group(1), "error": error.group().strip() if error else ""}
+    return {}
+
+
 def secure_boot(sysfs: str) -> bool:
     """The last byte of the firmware's variable says it."""
     return binary(os.path.join(sysfs, SECURE_BOOT))[-1:] == b"\1"
@@ -216,6 +231,12 @@ def engines(run: Run) -> List[str]:
     return sorted({*found, *(said.split() if rc == 0 else ())})
 
 
+def virtual(run: Run) -> str:
+    """The kind of virtual machine that the host is, none, or "" where nothing says."""
+    rc, said = run(["systemd-detect-virt", "--vm"])
+    return "" if rc == 127 else said.strip() or "none"
+
+
 def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
     """Everything. run: argv → (rc, what it printed)."""
     sysfs, proc = given["sysfs"], given["proc"]
@@ -239,6 +260,7 @@ def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
         "loaded": read(os.path.join(sysfs, "module/nvidia/version")),
         "proc": read(os.path.join(proc, "driver/nvidia/version")),
         "built": module_version(run, kernel),
+        "unbuilt": unbuilt(kernel),
         "nvml": library(LIBRARIES),
         "fabric_manager": run(["nv-fabricmanager", "--version"])[1],
         "fabric_active": run(["systemctl", "is-active", "nvidia-fabricmanager"])[1].strip() == "active",
@@ -249,7 +271,7 @@ def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
         "key_enrolled": enrolled(run),
         "runfile": any(map(os.path.exists, RUNFILES)),
         "engines": engines(run),
-        "virtual": run(["systemd-detect-virt", "--vm"])[1].strip() or "none",
+        "virtual": virtual(run),
         "iommu": iommu_state(sysfs, [card for card in read_pci(sysfs) if card.vendor == "nvidia"]) or "",
         "acs": redirecting(sysfs),
         "cdi": specification(read(CDI, 1 << 20)),

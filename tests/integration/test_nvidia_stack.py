@@ -21,7 +21,7 @@ from tests.support.nvidia_stub import UNIT, Repository, kernel
 from tests.support.nvml import Machine
 
 NAME = "nvidia-stack-{}"
-OLD, NEW, NEWER = "580.159.04", "580.178.04", "580.190.01"
+OLD, NEW, BROKEN, NEWER = "580.159.04", "580.178.04", "580.180.01", "580.190.01"
 WINDOWS = {"resource": "0x10000000 0x10ffffff 0x14220c\n0x100000000000 0x103fffffffff 0x14220c"}
 FM = {"fabric_manager": "nvidia-fabricmanager", "nscq": "libnvidia-nscq"}
 SETTINGS = {"nvidia_stack_power_limit": "80%", "nvidia_stack_clocks_mhz": {"graphics": 1410, "memory": 3201}}
@@ -258,3 +258,15 @@ def test_an_allowed_downgrade_goes_back(there):
     good(there.run("--tags", "nvidia_stack_install", **back), changed=True)
     assert set(there.versions().values()) == {f"{OLD}-1"} and set(there.versions()) <= there.holds()
     good(there.run("--tags", "nvidia_stack_install", **back), changed=False)
+
+
+def test_a_module_that_does_not_build_is_told_and_another_version_mends_it(there):
+    there.repository.driver(BROKEN, error="nv-pci.c:242:9: error: too few arguments to function")
+    there.repository.companions(BROKEN)
+    there.publish()
+    for _run in range(2):
+        refused(there.run("--tags", "nvidia_stack_install", nvidia_stack_version=BROKEN), "IDC-GPU-028",
+                f"nvidia-{BROKEN} does not build for the kernel {kernel()}: nv-pci.c:242:9: error: too few arguments")
+    good(there.run("--tags", "nvidia_stack_install", nvidia_stack_version=NEWER), changed=True)
+    assert set(there.versions().values()) == {f"{NEWER}-1"} and set(there.versions()) <= there.holds()
+    assert there.box.sh(f"modinfo -k {kernel()} -F version nvidia") == NEWER

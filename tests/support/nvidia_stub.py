@@ -74,13 +74,18 @@ class Repository:
             subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Znone", root, self.folder / f"{name}_{plain}_amd64.deb"],
                            check=True, capture_output=True)
 
-    def driver(self, version: str, revision: str = "1") -> None:
-        """Publish a driver as NVIDIA's Debian repository has it: named packages, and what they pull in at the same version."""
+    def driver(self, version: str, revision: str = "1", error: str = "") -> None:
+        """Publish a driver as NVIDIA's Debian repository has it: named packages, and what they pull in at the same version.
+
+        error: the compiler's, where DKMS cannot build the module.
+        """
         full = f"{version}-{revision}"
         with tempfile.TemporaryDirectory() as work:
-            built = module(Path(work), version)
-            self.deb("nvidia-kernel-open-dkms", full, "kmod", {f"usr/lib/modules/{self.kernel}/updates/dkms/nvidia.ko": built},
-                     postinst=f"depmod {self.kernel}")
+            built = {} if error else {f"usr/lib/modules/{self.kernel}/updates/dkms/nvidia.ko": module(Path(work), version)}
+            log = f"/var/lib/dkms/nvidia/{version}/build/make.log"
+            broken = (f"mkdir -p ${{log%/*}}\nprintf '%s\\n' 'DKMS make.log for nvidia-{version} for kernel {self.kernel} (x86_64)' "
+                      f"'{error}' > $log\nexit 10" if error else "")
+            self.deb("nvidia-kernel-open-dkms", full, "kmod", built, postinst=f"log={log}\ndepmod {self.kernel}\n{broken}")
         self.deb("libnvidia-ml1", full, "", {f"{LIB}/libnvidia-ml.so.{version}": "library\n"},
                  postinst=f"ln -sf libnvidia-ml.so.{version} /{LIB}/libnvidia-ml.so.1")
         self.deb("libcuda1", full, f"libnvidia-ml1 (= {full})", {f"{LIB}/libcuda.so.{version}": "library\n"})

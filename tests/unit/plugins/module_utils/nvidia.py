@@ -21,7 +21,7 @@ BARE: dict[str, Any] = {
     "os": {"id": "ubuntu", "version": "24.04", "codename": "noble"}, "arch": "x86_64", "kernel": "6.8.0-60-generic",
     "running": "6.8.0-60-generic", "cards": [H100], "packages": [], "candidates": {}, "loaded": "", "proc": "", "built": "",
     "kernels": {"6.8.0-60-generic": ""}, "nvml": "", "fabric_manager": "", "fabric_active": False, "smi": [127, "not there"],
-    "nouveau": False, "headers": True, "secure_boot": False, "key_enrolled": None, "runfile": False, "engines": [],
+    "nouveau": False, "headers": True, "secure_boot": False, "key_enrolled": None, "runfile": False, "unbuilt": {}, "engines": [],
     "virtual": "none",
     "iommu": "passthrough", "acs": [], "fingerprints": {}, "archives": [], "cdi": ""}
 ROW = ("libnvidia-compute-580", "nvidia-dkms-580-open", "nvidia-utils-580", "nvidia-compute-utils-580")

@@ -12,6 +12,7 @@ from ansible_collections.idc.llm.plugins.module_utils._acceptance import errors,
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_checks import checks, measurable
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import EXPECTED, PER_GPU, THRESHOLDS, minimum, pcie_wanted
 from ansible_collections.idc.llm.plugins.module_utils._gpu import Gpu, NvmlView
+from ansible_collections.idc.llm.plugins.module_utils._gpu_topology import arrange
 from ansible_collections.idc.llm.plugins.module_utils._products import PRODUCTS
 
 GOOD = Gpu(index=0, uuid="GPU-b", healthy=True)
@@ -72,13 +73,14 @@ MEASURED = {
     "gpus": [{"index": number, "name": "NVIDIA H200", "uuid": f"GPU-{number}", "matmul_tflops": 672.9, "memory_gbs": 4241.6,
               "to_gpu_gbs": 54.99, "from_gpu_gbs": 55.29, "wrong": 0, "sm_mhz": 1455, "watts": 690.4, "celsius": 53, "slowed": []}
              for number in range(2)],
+    "peers": {"ways": 2, "indirect": [], "wrong": 0, "gbs": 390.1},
     "all_reduce": {"gpus": 2, "bytes": 1073741824, "busbw_gbs": 320.7, "wrong": 0}}
 
 
 def spoiled(place, figure, value):
-    """The measurement with one figure changed; place: number of a GPU, or all_reduce."""
+    """The measurement with one figure changed; place: number of a GPU, or the name of a part."""
     found = deepcopy(MEASURED)
-    (found["all_reduce"] if place == "all_reduce" else found["gpus"][place])[figure] = value
+    (found["gpus"][place] if isinstance(place, int) else found[place])[figure] = value
     return found
 
 
@@ -89,7 +91,7 @@ def failing(found):
 def test_two_good_h200_are_accepted_by_what_they_do():
     found = verdict(H200, None, "now", MEASURED)
     assert (found["accepted"], found["due"], found["measured"], failing(found)) == (True, False, MEASURED, {})
-    assert len(found["checks"]) == 3 + 1 + 2 * 6 + 2
+    assert len(found["checks"]) == 3 + 1 + 2 * 6 + 3 + 2
     assert lines(found)[0] == "accepted: all checks hold"
     assert "all-reduce bus bandwidth, GB/s: 320.7" in lines(found) and "GPU 1: GPU memory, GB/s: 4241.6" in lines(found)
 
@@ -100,12 +102,35 @@ def test_two_good_h200_are_accepted_by_what_they_do():
     (1, "wrong", 3, "GPU 1: results", "0"),
     (0, "slowed", ["hardware thermal"], "GPU 0: clocks under load", "not slowed"),
     ("all_reduce", "busbw_gbs", 40.0, "all-reduce bus bandwidth, GB/s", "at least 288"),  # NCCL went over PCIe
+    ("peers", "wrong", 8, "GPU to GPU: results", "0"),
     ("all_reduce", "wrong", 1, "all-reduce: results", "0")])
 def test_what_is_not_good_enough_keeps_the_host_out_and_says_so(place, figure, value, name, wanted):
     found = verdict(H200, None, "now", spoiled(place, figure, value))
     assert not found["accepted"] and set(failing(found)) == {name} and failing(found)[name][1] == wanted
     assert lines(found)[0] == f"not accepted: 1 of {len(found['checks'])} checks failed"
     assert any(line.startswith(f"{name}: ") and line.endswith(f"wanted {wanted}") for line in lines(found))
+
+
+NVLINK = arrange((("X", "NV18"), ("NV18", "X")), ((), ()))
+PCIE = arrange((("X", "PHB"), ("PHB", "X")), ((), ()))
+
+
+@pytest.mark.parametrize(("topology", "codes"), [(NVLINK, ["IDC-ACC-010"]), (PCIE, []), (None, [])])
+def test_gpus_that_nvlink_joins_have_to_reach_each_other(topology, codes):
+    """Over PCIe not: many a machine does not let them."""
+    swapped = replace(H200, topology=topology, gpus=tuple(replace(gpu, uuid=f"GPU-{1 - gpu.index}") for gpu in H200.gpus))
+    found = verdict(swapped, None, "now", spoiled("peers", "indirect", [[0, 1], [1, 0]]))
+    assert [error.code for error in errors("gpu07", found)] == codes
+    check = next(check for check in found["checks"] if check["kind"] == "peers")
+    assert (check["ok"], check["observed"]) == (not codes, "GPU 0 and 1 by way of the host")
+    assert verdict(swapped, None, "now", MEASURED)["accepted"]
+
+
+def test_how_fast_gpus_reach_each_other_is_judged_where_the_site_says_how():
+    assert verdict(H200, None, "now", MEASURED, {"peer_gbs": 390})["accepted"]
+    assert set(failing(verdict(H200, None, "now", MEASURED, {"peer_gbs": 400}))) == {"GPU to GPU, GB/s, the slowest"}
+    slow = verdict(H200, verdict(H200, None, "now", MEASURED), "later", spoiled("peers", "gbs", 120.0))
+    assert "slower than before: GPU to GPU, GB/s: 120, was 390.1" in lines(slow)
 
 
 def test_a_card_that_nobody_has_measured_is_compared_with_its_host_s_others():

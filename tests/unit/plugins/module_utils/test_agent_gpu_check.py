@@ -153,3 +153,57 @@ def test_the_slowest_rank_counts_and_a_complaint_ends_it(tmp_path, monkeypatch):
     python.write_text("#!/bin/sh\necho connection refused >&2; exit 1\n")
     with pytest.raises(RuntimeError, match="all-reduce: connection refused; connection refused"):
         agent.all_reduce(2, ring, 1, 16)
+
+
+class Cuda:
+    """torch with GPUs whose memory is lists; the second does not let the first read it, and the third changes a number."""
+
+    def __init__(self):
+        self.cuda, self.at = self, 0
+
+    def set_device(self, index):
+        self.at = index
+
+    def synchronize(self, index=None):
+        pass
+
+    def can_device_access_peer(self, source, target):
+        return (source, target) != (0, 1)
+
+    def arange(self, count, device):
+        return Numbers(range(count), device)
+
+    def zeros(self, count, dtype, device):
+        return Numbers([0] * count, device)
+
+
+class Numbers(list):
+    """A tensor of them on a GPU."""
+
+    dtype = "int64"
+
+    def __init__(self, numbers, device=0):
+        super().__init__(numbers)
+        self.device = device
+
+    def copy_(self, other, non_blocking):
+        assert non_blocking
+        self[:] = [*other[:-1], -1] if self.device == 2 else other
+
+    def __ne__(self, other):
+        return Numbers(one != two for one, two in zip(self, other, strict=True))
+
+    def sum(self):
+        return sum(self)
+
+
+def test_each_gpu_s_memory_is_copied_to_each_other_one_s_and_compared(monkeypatch):
+    sources = []
+
+    def timed(torch, work, seconds):
+        work()
+        sources.append(torch.at)
+        return 0.01 if torch.at == 1 else 0.001
+    monkeypatch.setattr(agent, "timed", timed)
+    found = agent.peers(Cuda(), 3, 0.3, 1)
+    assert found == {"ways": 6, "indirect": [[0, 1]], "wrong": 2, "gbs": 0.1} and sources == [0, 0, 1, 1, 2, 2]

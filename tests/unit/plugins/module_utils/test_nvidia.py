@@ -122,7 +122,8 @@ def test_hosts_that_cannot_have_it(change, code):
 
 
 def test_hosts_that_can():
-    for change in ({"secure_boot": True, "key_enrolled": True}, {"virtual": "kvm"}):
+    for change in ({"secure_boot": True, "key_enrolled": True}, {"virtual": "kvm"},
+                   {"virtual": "", "cards": [{**H100, "bar_bytes": 32 << 20}]}):
         assert nvidia_plan(given(), raw(**change))["errors"] == []
     assert codes(nvidia_plan(given(modules="proprietary"), raw(cards=B200))) == ["IDC-GPU-021"]
     assert nvidia_plan(given(modules="proprietary"), raw(cards=[{**H100, "device": "0x1db5"}]))["errors"] == []

@@ -88,6 +88,26 @@ def test_debian_calls_the_module_otherwise():
     assert info.module_version(lambda argv: (1, ""), "k") == ""
 
 
+def test_what_dkms_could_not_build_is_read_from_its_log(tmp_path, monkeypatch):
+    """Header and errors as DKMS 3.0.10 and gcc 12 write them."""
+    monkeypatch.setattr(info, "DKMS", str(tmp_path))
+    assert info.unbuilt("6.1.0-57-amd64") == {}
+    log = tmp_path / "nvidia-open/535.261.03/build/make.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("DKMS make.log for nvidia-open-535.261.03 for kernel 6.1.0-57-amd64 (x86_64)\nMon Nov 30 14:10:00 UTC 2026\n"
+                   "  CC [M]  nv-pci.o\nnv-pci.c: In function 'nv_resize_pcie_bars':\n"
+                   "nv-pci.c:242:9: error: too few arguments to function 'pci_resize_resource'\n"
+                   "make[2]: *** [scripts/Makefile.build:250: nv-pci.o] Error 1\n")
+    assert info.unbuilt("6.1.0-57-amd64") == {
+        "module": "nvidia-open-535.261.03", "error": "nv-pci.c:242:9: error: too few arguments to function 'pci_resize_resource'"}
+    assert info.unbuilt("6.1.0-42-amd64") == {}
+
+
+@pytest.mark.parametrize(("said", "kind"), [((0, "kvm\n"), "kvm"), ((1, "none\n"), "none"), ((127, "it is not there"), "")])
+def test_the_kind_of_machine(said, kind):
+    assert info.virtual(lambda argv: said) == kind
+
+
 @pytest.mark.parametrize(("said", "known"), [
     ((0, "/var/lib/dkms/mok.pub is already enrolled\n"), True), ((1, "/var/lib/dkms/mok.pub is not enrolled\n"), False),
     ((127, ""), None),
