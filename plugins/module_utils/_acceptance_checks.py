@@ -122,7 +122,7 @@ def _peers(part: Optional[Part], rows: Sequence[Part], view: NvmlView, own: Mapp
     """Whether GPUs reach each other's memory. Over PCIe some machines do not let them, which is slow and no fault."""
     if not part:
         return
-    numbers = {str(gpu.uuid): gpu.index for gpu in view.gpus}
+    numbers = {str(gpu.uuid): gpu.index for gpu in view.gpus if gpu.index is not None}
     place = {row["index"]: numbers.get(row["uuid"], row["index"]) for row in rows}  # torch's number of a GPU → NVML's
     domains = view.topology.domains if view.topology else ()
     pairs = sorted({tuple(sorted(place[index] for index in way)) for way in part["indirect"]})

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import subprocess
@@ -164,7 +165,7 @@ def peers(torch: Any, count: int, seconds: float, mib: int) -> dict[str, Any]:
             if not torch.cuda.can_device_access_peer(source, target):
                 indirect.append([source, target])
             got = torch.zeros(numbers, dtype=sent.dtype, device=target)
-            took = timed(torch, lambda got=got, sent=sent: got.copy_(sent, non_blocking=True), seconds)
+            took = timed(torch, functools.partial(got.copy_, sent, non_blocking=True), seconds)
             torch.cuda.synchronize(target)
             wrong += int((got != torch.arange(numbers, device=target)).sum())
             slowest = min(slowest, numbers * 8 / took / 1e9)
