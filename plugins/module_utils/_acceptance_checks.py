@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import (
     ALIKE,
@@ -124,7 +124,7 @@ def _peers(part: Optional[Part], rows: Sequence[Part], view: NvmlView, own: Mapp
         return
     numbers = {str(gpu.uuid): gpu.index for gpu in view.gpus}
     # torch's number of a GPU → NVML's
-    place: Dict[int, int] = {row["index"]: numbers.get(row["uuid"], row["index"]) for row in rows}
+    place = {row["index"]: numbers.get(row["uuid"], int(row["index"])) for row in rows}
     domains = view.topology.domains if view.topology else ()
     pairs = sorted({tuple(sorted(place[index] for index in way)) for way in part["indirect"]})
     cut = [pair for pair in pairs if any(set(pair) <= set(domain) for domain in domains)]
