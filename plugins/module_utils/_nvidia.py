@@ -65,7 +65,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Repository:
-    """Where packages come from. suites: "/" where the folder itself is one; fetch: the key's address, "" where it is brought."""
+    """Where packages come from. suites: "/" where the folder itself is one; fetch: the key's address, "" where it is brought.
+
+    packages_signed: its rpms bear a signature of this key, too; those of others are known by the checksums in the signed metadata.
+    """
 
     name: str
     uri: str
@@ -75,6 +78,7 @@ class Repository:
     fingerprint: str
     fetch: str
     have_key: bool
+    packages_signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -267,7 +271,8 @@ def _repositories(wanted: Wanted, seen: Seen, row: table.Row) -> Tuple[Tuple[Rep
         here = seen.fingerprints.get(keyring, ())
         parent = address if first else address.rsplit("/", 3)[0]
         fetch = "" if first and wanted.key_given else f"{parent}/{key.file}"
-        found.append(Repository(name, address, "/", (), keyring, fingerprint, fetch, here == (fingerprint,)))
+        signed = first and not local  # a site signs its metadata, seldom NVIDIA's packages anew
+        found.append(Repository(name, address, "/", (), keyring, fingerprint, fetch, here == (fingerprint,), signed))
     return tuple(found), errors
 
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 
 from ansible_collections.idc.llm.plugins.module_utils._nvidia import Part, Stack, Wanted
 from ansible_collections.idc.llm.plugins.module_utils._nvidia_seen import Seen
-from ansible_collections.idc.llm.plugins.module_utils._nvidia_table import PINNED
+from ansible_collections.idc.llm.plugins.module_utils._nvidia_table import PINNED, PINNED_RPMS
 
 NOTE = "# Written by the role idc.llm.nvidia_stack; changes made here are lost.\n"
 PIN, PIN_BACK = 1000, 1001  # above 1000 apt goes back to an older version, too
@@ -28,7 +28,7 @@ def tasks(made: Stack, wanted: Wanted, seen: Seen) -> Dict[str, Any]:
         "changes": bool(made.changes),
         "driver_changes": made.driver_changes,
         "specs": [spec(part, made.manager) for part in made.parts],
-        "stream": made.stream,
+        "stream": made.stream if made.stream != seen.stream else "",
         "repositories": [asdict(one) for one in made.repositories],
         "sources": sources(made),
         "preferences": preferences(made, wanted, seen),
@@ -36,6 +36,7 @@ def tasks(made: Stack, wanted: Wanted, seen: Seen) -> Dict[str, Any]:
         "hold": [name for name in held(made, seen) if not seen.packages[name].held],
         "torn": [name for name, package in seen.packages.items() if not package.whole],
         "moving": moving(made, seen),
+        "replaces": replaced(made, seen),
         "services": [unit for unit, word in SERVICES if not word or any(word in part.name for part in made.parts)],
     }
 
@@ -73,7 +74,7 @@ def sources(made: Stack) -> Dict[str, str]:
 
 def _ours(name: str) -> bool:
     apart = name.startswith(("nvidia-container", "libnvidia-container"))  # has versions of its own
-    return not apart and any(fnmatch.fnmatch(name, pattern) for pattern in PINNED)
+    return not apart and any(fnmatch.fnmatch(name, pattern) for pattern in PINNED_RPMS)
 
 
 def _headers(name: str) -> bool:
@@ -91,6 +92,12 @@ def moving(made: Stack, seen: Seen) -> List[str]:
     names = {change.part.name for change in made.changes}
     return [name for name in held(made, seen)
             if seen.packages[name].held and (name in names or (made.driver_changes and _ours(name)))]
+
+
+def replaced(made: Stack, seen: Seen) -> List[str]:
+    """Modules of the other kind, which make way: apt takes them away by itself, dnf has to be told that it may."""
+    named = {part.name for part in made.parts}
+    return [name for name in seen.packages if name.startswith("kmod-nvidia-") and name not in named]
 
 
 def preferences(made: Stack, wanted: Wanted, seen: Seen) -> str:

@@ -69,6 +69,7 @@ class Seen:
     cards: Tuple[Card, ...]
     packages: Mapping[str, Package]
     candidates: Mapping[str, str]
+    stream: str  # of dnf's module nvidia-driver that is enabled
     loaded: str
     open_loaded: Optional[bool]
     built: str
@@ -145,6 +146,7 @@ def parse_seen(raw: Mapping[str, Any], host: str = "") -> Seen:
                     for row in raw["cards"]),
         packages={row["name"]: Package(row["version"], row["held"], row.get("whole", True)) for row in raw["packages"]},
         candidates=raw["candidates"],
+        stream=raw["stream"],
         loaded=raw["loaded"],
         open_loaded=("Open Kernel Module" in raw["proc"]) if raw["proc"] else None,
         built=raw["built"],
@@ -194,6 +196,12 @@ def parse_rpm(listed: str, locked: str) -> List[Dict[str, Any]]:
         if version:
             rows.append({"name": name, "version": version, "held": any(re.match(re.escape(name) + r"-\d", lock) for lock in lines)})
     return rows
+
+
+def parse_stream(text: str) -> str:
+    """The stream that dnf's state of a module says is enabled; "" for none."""
+    fields = dict(re.findall(r"(?m)^(\w+)=(.*)$", text))
+    return fields.get("stream", "").strip() if fields.get("state", "").strip() == "enabled" else ""
 
 
 def parse_policy(text: str) -> Dict[str, str]:

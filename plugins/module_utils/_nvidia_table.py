@@ -42,7 +42,8 @@ _DEB = Key("3bf863cc.pub", "EB693B3035CD5710E231E123A4B469963BF863CC")  # K
 _DEB13 = Key("8793F200.pub", "02182E60104FCDC26EAE1B8597A5D4CB8793F200")  # K
 _RPM = Key("D42D0685.pub", "610C7B14E068A878070DA4E99CD0A493D42D0685")  # K
 _RPM10 = Key("CDF6BA43.pub", "")  # F: the file; its fingerprint was not seen
-TOOLKIT_KEY = Key("gpgkey", "C95B321B61E88C1809C4F759DDCAE044F796ECB0")  # K
+# K. It signs the metadata alone: NVIDIA's nvidia-container-toolkit.repo has repo_gpgcheck=1 and gpgcheck=0
+TOOLKIT_KEY = Key("gpgkey", "C95B321B61E88C1809C4F759DDCAE044F796ECB0")
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ ARCHES: Mapping[str, str] = {"x86_64": "x86_64", "aarch64": "sbsa"}
 PINNED: Tuple[str, ...] = (
     "nvidia-*", "libnvidia-*", "libcuda1", "libcudadebugger1", "libnvcuvid1", "libnvoptix1", "libnvsdm*", "cuda-drivers*",
     "firmware-nvidia-*", "xserver-xorg-video-nvidia*")
+PINNED_RPMS: Tuple[str, ...] = (*PINNED, "kmod-nvidia-*")
 
 # Kernel modules that an architecture needs: the open ones know Turing and later (G), Blackwell has no others.
 MODULES: Mapping[str, str] = {"maxwell": "proprietary", "pascal": "proprietary", "volta": "proprietary", "blackwell": "open"}

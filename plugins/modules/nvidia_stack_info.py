@@ -23,7 +23,7 @@ options:
     type: str
     default: ""
   candidates:
-    description: Packages whose candidate in apt's sources is wanted. C({kernel}) is for the kernel.
+    description: Packages whose candidate in the sources of apt or dnf is wanted. C({kernel}) is for the kernel.
     type: list
     elements: str
     default: []
@@ -104,6 +104,7 @@ RUNFILES = ("/usr/bin/nvidia-installer", "/usr/bin/nvidia-uninstall")
 DEBS = ("debian", "ubuntu")
 CDI = "/etc/cdi/nvidia.yaml"
 VERSIONLOCK = "/etc/dnf/plugins/versionlock.list"
+STREAM = "/etc/dnf/modules.d/nvidia-driver.module"
 OURS = re.compile(r"nvidia|cuda|nvlsm|libnv|datacenter-gpu|dkms|linux-headers|kernel-devel")
 Run = Callable[[Sequence[str]], Tuple[int, str]]
 
@@ -222,6 +223,18 @@ def packages(run: Run, debs: bool) -> List[Dict[str, Any]]:
     return [row for row in rows if OURS.search(row["name"])]
 
 
+def offered(run: Run, wanted: Sequence[str], debs: bool, headers: bool) -> Dict[str, str]:
+    """Package → its candidate in the lists that are here; dnf, which takes a second, is asked for missing headers alone."""
+    if debs:
+        return _seen.parse_policy(run(["apt-cache", "policy", *wanted])[1]) if wanted else {}
+    found = {}
+    for name in wanted:
+        if name.startswith("kernel-devel-") and not headers:
+            rc, said = run(["dnf", "--quiet", "--cacheonly", "repoquery", "--queryformat", "%{evr}", name])
+            found.update({name: said.split()[-1]} if rc == 0 and said.split() else {})
+    return found
+
+
 def engines(run: Run) -> List[str]:
     """Engines that run, or are on their way up or down: units, and containers where Docker runs them."""
     states = "--state=active,activating,reloading,deactivating"
@@ -245,6 +258,7 @@ def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
     lists = [path for end in ("list", "sources") for path in sorted(glob.glob(f"/etc/apt/sources.list.d/*.{end}"))
              if not os.path.basename(path).startswith("idc-llm-")]  # ours tells nothing of what the host has without us
     wanted = [name.replace("{kernel}", kernel) for name in given["candidates"]]
+    headers = os.path.isdir(f"/lib/modules/{kernel}/build")
     smi_rc, smi = run(["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"])
     release = system(read("/etc/os-release", 4096))
     return {
@@ -256,7 +270,8 @@ def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
         "packages": packages(run, release["id"] in DEBS),
         "kernels": {name: module_version(run, name) for name in names("/lib/modules")
                     if os.path.exists(f"/lib/modules/{name}/modules.dep")},
-        "candidates": _seen.parse_policy(run(["apt-cache", "policy", *wanted])[1]) if wanted else {},
+        "candidates": offered(run, wanted, release["id"] in DEBS, headers),
+        "stream": _seen.parse_stream(read(STREAM, 4096)),
         "loaded": read(os.path.join(sysfs, "module/nvidia/version")),
         "proc": read(os.path.join(proc, "driver/nvidia/version")),
         "built": module_version(run, kernel),
@@ -266,7 +281,7 @@ def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
         "fabric_active": run(["systemctl", "is-active", "nvidia-fabricmanager"])[1].strip() == "active",
         "smi": [smi_rc, smi],
         "nouveau": os.path.isdir(os.path.join(sysfs, "module/nouveau")),
-        "headers": os.path.isdir(f"/lib/modules/{kernel}/build"),
+        "headers": headers,
         "secure_boot": secure_boot(sysfs),
         "key_enrolled": enrolled(run),
         "runfile": any(map(os.path.exists, RUNFILES)),

@@ -12,17 +12,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.box import CGROUP, SYSTEMD, Box, Run, docker, image
+from tests.support.box import CGROUP, docker, image
+from tests.support.nvidia_host import Cards, give_cards, good, gpus, refused, start
 from tests.support.nvidia_stub import UNIT, Repository, kernel
-from tests.support.nvml import Machine
 
 NAME = "nvidia-stack-{}"
 OLD, NEW, BROKEN, NEWER = "580.159.04", "580.178.04", "580.180.01", "580.190.01"
-WINDOWS = {"resource": "0x10000000 0x10ffffff 0x14220c\n0x100000000000 0x103fffffffff 0x14220c"}
 FM = {"fabric_manager": "nvidia-fabricmanager", "nscq": "libnvidia-nscq"}
 SETTINGS = {"nvidia_stack_power_limit": "80%", "nvidia_stack_clocks_mhz": {"graphics": 1410, "memory": 3201}}
 
@@ -31,19 +29,11 @@ assert CGROUP
 
 
 @dataclass
-class Host:
+class Host(Cards):
     """A container with cards and a repository of its own."""
 
-    box: Box
-    here: Path
     repository: Repository
     suite: str
-    given: dict[str, Any]
-
-    def run(self, *options: str, **variables: Any) -> Run:
-        """The role, with these variables beside the host's own."""
-        return self.box.play(self.here, {"name": "idc.llm.nvidia_stack"}, "-e", "__nvidia_stack_sysfs=/srv/sys", "-e",
-                             "__nvidia_stack_proc=/srv/proc", *options, **{**self.given, **variables})
 
     def publish(self) -> None:
         """Bring the repository as it is now."""
@@ -57,12 +47,6 @@ class Host:
         """Where the container has it: as NVIDIA's tree is on Debian 12, a folder of the site's on Debian 13."""
         return "/srv/www/repos/debian12/x86_64" if self.suite == "bookworm" else "/srv/local"
 
-    def boot(self, version: str) -> None:
-        """What a boot does: this module is loaded."""
-        text = f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build"
-        self.box.sh(f"mkdir -p /srv/sys/module/nvidia /srv/proc/driver/nvidia; echo {version} > /srv/sys/module/nvidia/version; "
-                    f"echo '{text}' > /srv/proc/driver/nvidia/version")
-
     def versions(self) -> dict[str, str]:
         """Installed packages of the driver."""
         said = self.box.sh("dpkg-query -W -f '${Package} ${Version}\\n' '*nvidia*' 'libcuda1' 2>/dev/null | awk 'NF==2'")
@@ -73,31 +57,13 @@ class Host:
         return set(self.box.sh("apt-mark showhold").split())
 
 
-def gpus() -> list[dict[str, Any]]:
-    """Rows of nvidia-smi: an H200 as it says it."""
-    return [{"index": number, "uuid": f"GPU-ef31555b-905f-81cd-95b6-547c8e21ee{number:02d}", "persistence_mode": "Enabled",
-             "power.limit": 700.0, "power.default_limit": 700.0, "power.min_limit": 200.0, "power.max_limit": 700.0,
-             "clocks.applications.graphics": 1980, "clocks.applications.memory": 3201, "mig.mode.current": "Disabled",
-             "mig.mode.pending": "Disabled", "instances": [], "apps": False} for number in range(2)]
-
-
 def host(suite: str, folder: Path) -> Host:
     """A fresh one, without a driver, whose repository has one version."""
     name = NAME.format(suite)
-    docker("rm", "-f", name, check=False)  # what a run that was killed left
-    docker("run", "-d", "--name", name, *SYSTEMD, image(suite))
-    box = Box(name, 900)
-    box.sh("until systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; do sleep 0.3; done")  # it clears /tmp
+    box = start(name, suite)
     box.sh("apt-get update -q && apt-get install -q -y --no-install-recommends kmod && rm -rf /etc/apt/sources.list* "
            "/var/lib/apt/lists/* && mkdir /etc/apt/sources.list.d")
-    machine = Machine.load("hgx-h100-8").with_(gpus={"defaults": {"sysfs": WINDOWS}},
-                                               sysfs={"modules": ["nouveau"], "iommu": "DMA"})
-    box.sh("mkdir -p /srv/sys /srv/proc")
-    tree = machine.install(folder / "machine").sysfs
-    box.put(tree, "/srv/sys")
-    state = {"library": "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1", "module": "/srv/sys/module/nvidia/version", "gpus": gpus()}
-    (folder / "gpus.json").write_text(json.dumps(state))
-    box.put(folder / "gpus.json", "/srv/gpus.json")
+    give_cards(box, folder, "/usr/lib/x86_64-linux-gnu")
     repository = Repository(folder / "repository", kernel())
     repository.driver(NEW)
     repository.companions(NEW)
@@ -111,7 +77,7 @@ def host(suite: str, folder: Path) -> Host:
         (folder / "key.asc").write_text((repository.folder / "key.pub").read_text())
         given |= {"nvidia_stack_source": "local", "nvidia_stack_repository": "file:///srv/local",
                   "nvidia_stack_key_src": str(folder / "key.asc")}
-    made = Host(box, folder, repository, suite, given)
+    made = Host(box, folder, given, repository, suite)
     made.publish()
     if suite == "bookworm":
         docker("exec", "-d", name, "python3", "-m", "http.server", "--directory", "/srv/www", "--bind", "127.0.0.1", "8099")
@@ -127,17 +93,6 @@ def there(request, tmp_path_factory) -> Iterator[Host]:
     yield made
     made.repository.close()
     docker("rm", "-f", made.box.name)
-
-
-def good(run: Run, changed: bool | None = None) -> None:
-    assert run.rc == 0, run.output
-    assert changed is None or (run.recap["changed"] > 0) is changed, run.output
-
-
-def refused(run: Run, *words: str) -> None:
-    assert run.rc != 0, run.output
-    for word in words:
-        assert word in run.text, f"{word!r} is not in {run.output}"
 
 
 def test_hosts_without_cards_and_hosts_that_others_look_after_are_only_looked_at(there):

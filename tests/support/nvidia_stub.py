@@ -83,9 +83,9 @@ class Repository:
         with tempfile.TemporaryDirectory() as work:
             built = {} if error else {f"usr/lib/modules/{self.kernel}/updates/dkms/nvidia.ko": module(Path(work), version)}
             log = f"/var/lib/dkms/nvidia/{version}/build/make.log"
-            broken = (f"mkdir -p ${{log%/*}}\nprintf '%s\\n' 'DKMS make.log for nvidia-{version} for kernel {self.kernel} (x86_64)' "
-                      f"'{error}' > $log\nexit 10" if error else "")
-            self.deb("nvidia-kernel-open-dkms", full, "kmod", built, postinst=f"log={log}\ndepmod {self.kernel}\n{broken}")
+            head = f"DKMS make.log for nvidia-{version} for kernel {self.kernel} (x86_64)"
+            broken = f"mkdir -p $(dirname {log})\nprintf '%s\\n' '{head}' '{error}' >{log}\nexit 10\n" if error else ""
+            self.deb("nvidia-kernel-open-dkms", full, "kmod", built, postinst=f"depmod {self.kernel}\n{broken}")
         self.deb("libnvidia-ml1", full, "", {f"{LIB}/libnvidia-ml.so.{version}": "library\n"},
                  postinst=f"ln -sf libnvidia-ml.so.{version} /{LIB}/libnvidia-ml.so.1")
         self.deb("libcuda1", full, f"libnvidia-ml1 (= {full})", {f"{LIB}/libcuda.so.{version}": "library\n"})

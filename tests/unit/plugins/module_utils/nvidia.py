@@ -23,7 +23,7 @@ BARE: dict[str, Any] = {
     "kernels": {"6.8.0-60-generic": ""}, "nvml": "", "fabric_manager": "", "fabric_active": False, "smi": [127, "not there"],
     "nouveau": False, "headers": True, "secure_boot": False, "key_enrolled": None, "runfile": False, "unbuilt": {}, "engines": [],
     "virtual": "none",
-    "iommu": "passthrough", "acs": [], "fingerprints": {}, "archives": [], "cdi": ""}
+    "iommu": "passthrough", "acs": [], "fingerprints": {}, "archives": [], "cdi": "", "stream": ""}
 ROW = ("libnvidia-compute-580", "nvidia-dkms-580-open", "nvidia-utils-580", "nvidia-compute-utils-580")
 
 

@@ -8,6 +8,7 @@ import pytest
 from ansible_collections.idc.llm.plugins.filter.nvidia import nvidia_errors, nvidia_plan, nvidia_replicas
 from ansible_collections.idc.llm.tests.unit.plugins.module_utils.nvidia import H100, SWITCH, given, installed, raw
 
+ROCKY = {"id": "rocky", "version": "9.6", "codename": ""}
 FABRIC = [H100, {**H100, "address": "0000:2a:00.0"}, SWITCH]
 B200 = [{**H100, "device": "0x2901"}, {**H100, "device": "0x2901", "address": "0000:2a:00.0"}]
 
@@ -106,9 +107,31 @@ def test_a_key_that_nobody_knows_has_to_be_said():
 
 
 def test_rocky_gets_the_branchs_stream():
-    plan = nvidia_plan(given(modules="proprietary"), raw(os={"id": "rocky", "version": "9.6", "codename": ""}))
+    plan = nvidia_plan(given(modules="proprietary"), raw(os=ROCKY))
     assert plan["stream"] == "580-dkms" and "kmod-nvidia-latest-dkms-580.178.04-*" in plan["specs"]
     assert plan["repositories"][0]["keyring"] == "/etc/pki/rpm-gpg/RPM-GPG-KEY-idc-llm-nvidia" and plan["sources"] == {}
+
+
+@pytest.mark.parametrize(("enabled", "stream"), [("", "580-open"), ("580-open", ""), ("580-dkms", "580-open")])
+def test_a_stream_is_chosen_where_it_is_not_the_one(enabled, stream):
+    assert nvidia_plan(given(), raw(os=ROCKY, stream=enabled))["stream"] == stream
+
+
+def test_the_other_kernel_modules_make_way_and_their_lock_goes():
+    rows = [{"name": name, "version": "3:580.178.04-1.el9", "held": True}
+            for name in ("nvidia-driver-cuda", "kmod-nvidia-open-dkms", "nvidia-persistenced", "nvidia-kmod-common")]
+    there = raw(os=ROCKY, packages=rows, stream="580-open")
+    assert nvidia_plan(given(dcgm=False), there)["replaces"] == []
+    plan = nvidia_plan(given(dcgm=False, modules="proprietary"), there)
+    assert plan["changes"] and plan["replaces"] == ["kmod-nvidia-open-dkms"] and "kmod-nvidia-open-dkms" in plan["moving"]
+
+
+@pytest.mark.parametrize(("changes", "signed"), [
+    ({"container_toolkit": True}, [True, False]), ({"source": "local", "repository": "https://a/b"}, [False]),
+])
+def test_whose_packages_bear_a_signature(changes, signed):
+    plan = nvidia_plan(given(**changes), raw(os=ROCKY))
+    assert [one["packages_signed"] for one in plan["repositories"]] == signed
 
 
 @pytest.mark.parametrize(("change", "code"), [

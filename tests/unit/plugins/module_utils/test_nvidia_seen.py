@@ -9,7 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.idc.llm.plugins.module_utils._nvidia_seen import parse_archives, parse_dpkg, parse_policy, parse_rpm
+from ansible_collections.idc.llm.plugins.module_utils._nvidia_seen import (
+    parse_archives,
+    parse_dpkg,
+    parse_policy,
+    parse_rpm,
+    parse_stream,
+)
 from ansible_collections.idc.llm.plugins.module_utils._openpgp import fingerprints
 
 
@@ -27,6 +33,12 @@ def test_rpms_rows():
     names = ("nvidia-driver-cuda", "kmod-nvidia-open-dkms", "nvidia-driver")
     rows = parse_rpm("".join(f"{name}\t3:580.178.04-1.el9\n" for name in names), lock)
     assert [row["held"] for row in rows] == [True, False, False] and rows[0]["version"] == "3:580.178.04-1.el9"
+
+
+@pytest.mark.parametrize(("state", "stream"), [("enabled", "580-open"), ("", ""), ("disabled", "")])
+def test_the_stream_that_is_enabled(state, stream):
+    assert parse_stream(f"[nvidia-driver]\nname=nvidia-driver\nstream=580-open\nprofiles=\nstate={state}\n") == stream
+    assert parse_stream("") == ""
 
 
 def test_candidates():

@@ -77,6 +77,20 @@ def test_this_machine_is_seen_without_any_driver(look):
     assert seen["packages"] == [] and seen["built"] == "" and not seen["headers"] and seen["fingerprints"] == {"/nonexistent": []}
 
 
+def test_dnf_is_asked_for_missing_headers_alone():
+    asked = []
+
+    def repoquery(argv):
+        asked.append(argv[-1])
+        return 0, "5.14.0-570.12.1.el9_6\n" if argv[-1] == "kernel-devel-k" else ""
+
+    wanted = ["linux-headers-k", "kernel-devel-k"]
+    assert info.offered(repoquery, wanted, False, False) == {"kernel-devel-k": "5.14.0-570.12.1.el9_6"}
+    assert info.offered(repoquery, ["kernel-devel-k"], False, True) == {}
+    assert info.offered(repoquery, ["kernel-devel-other"], False, False) == {} and asked == ["kernel-devel-k", "kernel-devel-other"]
+    assert info.offered(lambda argv: (1, "no cache"), ["kernel-devel-k"], False, False) == {}
+
+
 def test_debian_calls_the_module_otherwise():
     asked = []
 
