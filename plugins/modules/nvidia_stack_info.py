@@ -23,7 +23,7 @@ options:
     type: str
     default: ""
   candidates:
-    description: Packages whose candidate in apt's sources is wanted. C({kernel}) is for the kernel.
+    description: Packages whose candidate and versions in apt's sources are wanted. C({kernel}) is for the kernel.
     type: list
     elements: str
     default: []
@@ -224,6 +224,8 @@ def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
     lists = [path for end in ("list", "sources") for path in sorted(glob.glob(f"/etc/apt/sources.list.d/*.{end}"))
              if not os.path.basename(path).startswith("idc-llm-")]  # ours tells nothing of what the host has without us
     wanted = [name.replace("{kernel}", kernel) for name in given["candidates"]]
+    policy = run(["apt-cache", "policy", *wanted])[1] if wanted else ""
+    offers = _seen.parse_offers(policy)
     smi_rc, smi = run(["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"])
     release = system(read("/etc/os-release", 4096))
     return {
@@ -235,7 +237,8 @@ def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
         "packages": packages(run, release["id"] in DEBS),
         "kernels": {name: module_version(run, name) for name in names("/lib/modules")
                     if os.path.exists(f"/lib/modules/{name}/modules.dep")},
-        "candidates": _seen.parse_policy(run(["apt-cache", "policy", *wanted])[1]) if wanted else {},
+        "candidates": _seen.parse_policy(policy),
+        "offered": {name: offers.get(name, []) for name in wanted},
         "loaded": read(os.path.join(sysfs, "module/nvidia/version")),
         "proc": read(os.path.join(proc, "driver/nvidia/version")),
         "built": module_version(run, kernel),
