@@ -394,6 +394,25 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("警告：{host} 未安装 {part}：不知道它在 {system} 上的软件包名称。", "本系统不依赖它：验收使用引擎自带的 torch 测量。",
                 "请在 nvidia_stack_packages 中写明，或设置 nvidia_stack_dcgm_enabled: false。")),
     "IDC-GPU-028": Entry(
+        en=Text("This run reaches no host of gpu_nodes: {observed}.", "Only their drivers are changed.", "Name some of them with --limit: {known}."),
+        zh=Text("本次运行未涉及 gpu_nodes 中的任何主机：{observed}。", "只会更换这些主机的驱动。", "请用 --limit 指定其中的主机：{known}。")),
+    "IDC-GPU-029": Entry(
+        en=Text("{host}: the repositories offer no {package} {wanted}.", "They have: {observed}.",
+                "Correct nvidia_stack_version, or bring that version into a repository that the host knows."),
+        zh=Text("{host}：软件源中没有 {package} {wanted}。", "现有版本：{observed}。", "请改正 nvidia_stack_version，或把该版本放入主机可用的软件源。")),
+    "IDC-GPU-030": Entry(
+        en=Text("{host} runs the engines {engines}, which the plan does not have.", "Nobody would drain them, nor start them again.",
+                "Run site.yml first: it plans them or takes them away."),
+        zh=Text("{host} 上运行着计划中没有的引擎 {engines}。", "没有人会排空它们，也不会再启动它们。", "请先运行 site.yml：它会把它们纳入计划或移除。")),
+    "IDC-GPU-031": Entry(
+        en=Text("{host} has the driver that it had, and serves again: {observed}", "The change failed before it changed anything. Later hosts were not touched.",
+                "Mend what it names, then run the playbook again."),
+        zh=Text("{host} 仍使用原有驱动，并已恢复服务：{observed}", "更改在生效之前就失败了。后面的主机未被改动。", "请解决所述问题后重新运行该剧本。")),
+    "IDC-GPU-032": Entry(
+        en=Text("{host} does not serve as it should: {observed}", "If it was drained, it stays so. Later hosts were not touched.",
+                "Mend what it names, then run the playbook again: it goes on where it ended."),
+        zh=Text("{host} 没有正常提供服务：{observed}", "若已排空，则保持排空。后面的主机未被改动。", "请解决所述问题后重新运行该剧本：它会从中断处继续。")),
+    "IDC-GPU-033": Entry(
         en=Text("{host}: the module {module} does not build for the kernel {kernel}: {observed}", "This kernel is newer than the module's sources know.",
                 "Take another version (nvidia_stack_version), NVIDIA's own packages (nvidia_stack_source: nvidia), a kernel that it builds for, or, "
                 "where the card works with them, nvidia_stack_modules: proprietary. The whole log: /var/lib/dkms/nvidia*/*/build/make.log."),

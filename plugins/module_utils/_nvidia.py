@@ -40,6 +40,7 @@ class Wanted:
     key_given: bool = False
     fingerprint: str = ""
     allow_downgrade: bool = False
+    drained: bool = False  # by then no engine runs any more, whatever runs now
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def change_errors(made: Stack, wanted: Wanted, seen: Seen) -> List[IdcError]:
         if change.downgrade and not wanted.allow_downgrade:
             errors.append(IdcError("IDC-GPU-008", host=seen.host, package=change.part.name, observed=change.found,
                                    wanted=change.part.version))
-    if made.driver_changes and seen.engines:
+    if made.driver_changes and seen.engines and not wanted.drained:
         errors.append(IdcError("IDC-GPU-009", host=seen.host, engines=", ".join(seen.engines),
                                packages=", ".join(change.part.name for change in made.changes if change.part.driver)))
     return errors
@@ -335,6 +336,17 @@ def other_vendors(seen: Seen) -> List[IdcError]:
             found[card.vendor] = found.get(card.vendor, 0) + 1
     return [IdcError("IDC-GPU-005", host=seen.host, count=count, vendor=table.OTHERS[vendor][0], missing=table.OTHERS[vendor][1])
             for vendor, count in found.items()]
+
+
+def offer_errors(made: Stack, seen: Seen) -> List[IdcError]:
+    """Versions that nobody offers, of packages that the repositories have been asked for."""
+    found = []
+    for change in made.changes:
+        name, wanted = change.part.name, change.part.version
+        offered = seen.offered.get(name)
+        if offered is not None and wanted and not any(fits(version, wanted) for version in offered):
+            found.append(IdcError("IDC-GPU-029", host=seen.host, package=name, wanted=wanted, observed=", ".join(offered) or "-"))
+    return found
 
 
 def header_errors(made: Stack, seen: Seen) -> List[IdcError]:

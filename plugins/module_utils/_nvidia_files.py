@@ -27,6 +27,7 @@ def tasks(made: Stack, wanted: Wanted, seen: Seen) -> Dict[str, Any]:
         "version": made.version,
         "changes": bool(made.changes),
         "driver_changes": made.driver_changes,
+        "changing": [change.part.name for change in made.changes],
         "specs": [spec(part, made.manager) for part in made.parts],
         "stream": made.stream if made.stream != seen.stream else "",
         "repositories": [asdict(one) for one in made.repositories],

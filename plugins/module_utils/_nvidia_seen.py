@@ -58,7 +58,10 @@ class Package:
 
 @dataclass(frozen=True)
 class Seen:
-    """A host. Versions are "" where there is none; kernel: the one that the module has to be there for."""
+    """A host. Versions are "" where there is none; kernel: the one that the module has to be there for.
+
+    offered: of packages that were asked for, what the repositories have.
+    """
 
     host: str
     system: str
@@ -69,6 +72,7 @@ class Seen:
     cards: Tuple[Card, ...]
     packages: Mapping[str, Package]
     candidates: Mapping[str, str]
+    offered: Mapping[str, Tuple[str, ...]]
     stream: str  # of dnf's module nvidia-driver that is enabled
     loaded: str
     open_loaded: Optional[bool]
@@ -146,6 +150,7 @@ def parse_seen(raw: Mapping[str, Any], host: str = "") -> Seen:
                     for row in raw["cards"]),
         packages={row["name"]: Package(row["version"], row["held"], row.get("whole", True)) for row in raw["packages"]},
         candidates=raw["candidates"],
+        offered={name: tuple(versions) for name, versions in raw["offered"].items()},
         stream=raw["stream"],
         loaded=raw["loaded"],
         open_loaded=("Open Kernel Module" in raw["proc"]) if raw["proc"] else None,
@@ -214,6 +219,22 @@ def parse_policy(text: str) -> Dict[str, str]:
         candidate = re.match(r"\s+Candidate: (\S+)", line)
         if candidate and candidate.group(1) != "(none)":
             found[name] = candidate.group(1)
+    return found
+
+
+def parse_offers(text: str) -> Dict[str, List[str]]:
+    """Package → versions that a repository has, of apt-cache policy: what is only installed is not among them."""
+    found: Dict[str, List[str]] = {}
+    name = version = ""
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            name = line.rstrip(":")
+            found[name] = []
+        entry = re.match(r"(?: \*\*\*|    ) (\S+) -?\d+", line)
+        if entry:
+            version = entry.group(1)
+        elif re.match(r" {6,}-?\d+ (?!/var/lib/dpkg/status$)", line) and version not in found.setdefault(name, []):
+            found[name].append(version)
     return found
 
 

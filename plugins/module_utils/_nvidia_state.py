@@ -58,7 +58,7 @@ def unbuilt(seen: Seen) -> Optional[IdcError]:
     """The module that does not build for the host's kernel; None where that is not so."""
     if seen.built or not seen.unbuilt:
         return None
-    return IdcError("IDC-GPU-028", host=seen.host, kernel=seen.kernel, module=seen.unbuilt["module"],
+    return IdcError("IDC-GPU-033", host=seen.host, kernel=seen.kernel, module=seen.unbuilt["module"],
                     observed=seen.unbuilt["error"][:300] or "-")
 
 

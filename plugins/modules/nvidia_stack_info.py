@@ -23,7 +23,7 @@ options:
     type: str
     default: ""
   candidates:
-    description: Packages whose candidate in the sources of apt or dnf is wanted. C({kernel}) is for the kernel.
+    description: Packages whose candidate and versions are wanted, of dnf headers alone. C({kernel}) is for the kernel.
     type: list
     elements: str
     default: []
@@ -223,10 +223,8 @@ def packages(run: Run, debs: bool) -> List[Dict[str, Any]]:
     return [row for row in rows if OURS.search(row["name"])]
 
 
-def offered(run: Run, wanted: Sequence[str], debs: bool, headers: bool) -> Dict[str, str]:
-    """Package → its candidate in the lists that are here; dnf, which takes a second, is asked for missing headers alone."""
-    if debs:
-        return _seen.parse_policy(run(["apt-cache", "policy", *wanted])[1]) if wanted else {}
+def devel(run: Run, wanted: Sequence[str], headers: bool) -> Dict[str, str]:
+    """Headers that dnf's lists have, by package: it takes a second, so only where they are missing."""
     found = {}
     for name in wanted:
         if name.startswith("kernel-devel-") and not headers:
@@ -261,16 +259,20 @@ def look(given: Mapping[str, Any], run: Run) -> Dict[str, Any]:
     headers = os.path.isdir(f"/lib/modules/{kernel}/build")
     smi_rc, smi = run(["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"])
     release = system(read("/etc/os-release", 4096))
+    debs = release["id"] in DEBS
+    policy = run(["apt-cache", "policy", *wanted])[1] if debs and wanted else ""
+    offers = _seen.parse_offers(policy)
     return {
         "os": release,
         "arch": platform.machine(),
         "kernel": kernel,
         "running": running,
         "cards": cards(sysfs),
-        "packages": packages(run, release["id"] in DEBS),
+        "packages": packages(run, debs),
         "kernels": {name: module_version(run, name) for name in names("/lib/modules")
                     if os.path.exists(f"/lib/modules/{name}/modules.dep")},
-        "candidates": offered(run, wanted, release["id"] in DEBS, headers),
+        "candidates": _seen.parse_policy(policy) if debs else devel(run, wanted, headers),
+        "offered": {name: offers.get(name, []) for name in wanted} if debs else {},
         "stream": _seen.parse_stream(read(STREAM, 4096)),
         "loaded": read(os.path.join(sysfs, "module/nvidia/version")),
         "proc": read(os.path.join(proc, "driver/nvidia/version")),

@@ -220,7 +220,7 @@ def test_a_module_that_does_not_build_is_told_and_another_version_mends_it(there
     there.repository.companions(BROKEN)
     there.publish()
     for _run in range(2):
-        refused(there.run("--tags", "nvidia_stack_install", nvidia_stack_version=BROKEN), "IDC-GPU-028",
+        refused(there.run("--tags", "nvidia_stack_install", nvidia_stack_version=BROKEN), "IDC-GPU-033",
                 f"nvidia-{BROKEN} does not build for the kernel {kernel()}: nv-pci.c:242:9: error: too few arguments")
     good(there.run("--tags", "nvidia_stack_install", nvidia_stack_version=NEWER), changed=True)
     assert set(there.versions().values()) == {f"{NEWER}-1"} and set(there.versions()) <= there.holds()

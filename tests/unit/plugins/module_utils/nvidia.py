@@ -19,7 +19,8 @@ GIVEN: dict[str, Any] = {
     "allow_downgrade": False, "power_limit": "", "clocks": {}, "mig": [], "rdma": "dmabuf", "hugepages": 0, "allow_acs": False}
 BARE: dict[str, Any] = {
     "os": {"id": "ubuntu", "version": "24.04", "codename": "noble"}, "arch": "x86_64", "kernel": "6.8.0-60-generic",
-    "running": "6.8.0-60-generic", "cards": [H100], "packages": [], "candidates": {}, "loaded": "", "proc": "", "built": "",
+    "running": "6.8.0-60-generic", "cards": [H100], "packages": [], "candidates": {}, "offered": {}, "loaded": "", "proc": "",
+    "built": "",
     "kernels": {"6.8.0-60-generic": ""}, "nvml": "", "fabric_manager": "", "fabric_active": False, "smi": [127, "not there"],
     "nouveau": False, "headers": True, "secure_boot": False, "key_enrolled": None, "runfile": False, "unbuilt": {}, "engines": [],
     "virtual": "none",

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.idc.llm.plugins.filter.nvidia import nvidia_errors, nvidia_plan, nvidia_replicas
+from ansible_collections.idc.llm.plugins.filter.nvidia import nvidia_errors, nvidia_plan
 from ansible_collections.idc.llm.tests.unit.plugins.module_utils.nvidia import H100, SWITCH, given, installed, raw
 
 ROCKY = {"id": "rocky", "version": "9.6", "codename": ""}
@@ -169,6 +169,24 @@ def test_an_older_driver_only_when_allowed():
     assert nvidia_plan(given(version="580.190.01"), installed())["errors"] == []
 
 
+def test_a_version_that_nobody_offers_is_refused_once_they_have_been_asked():
+    typo, name = given(version="580.178.4"), "libnvidia-compute-580"
+    assert nvidia_plan(typo, raw())["errors"] == [] and name in nvidia_plan(typo, raw())["changing"]
+    plan = nvidia_plan(typo, raw(offered={name: ["580.178.04-1ubuntu1", "580.190.01-1ubuntu1"]}), "gpu01", asked=True)
+    assert codes(plan) == ["IDC-GPU-029"] and "580.178.4-1*" in plan["errors"][0]
+    assert "580.178.04-1ubuntu1, 580.190.01-1ubuntu1" in plan["errors"][0]
+    assert codes(nvidia_plan(typo, raw(offered={name: []}), asked=True)) == ["IDC-GPU-029"]
+    right = raw(offered={name: ["580.178.04-1ubuntu1"], "datacenter-gpu-manager-4-cuda13": ["1:4.5.2-1"]})
+    assert nvidia_plan(given(version="580.178.04"), right, asked=True)["errors"] == []
+
+
+def test_what_a_change_would_be_on_a_host_that_is_drained_by_then():
+    serving = installed(engines=["tiny-blue-0"])
+    plan = nvidia_plan(given(version="580.190.01"), serving, drained=True)
+    assert plan["errors"] == [] and plan["driver_changes"] and plan["engines"] == ["tiny-blue-0"] and not plan["serves"]
+    assert nvidia_plan(given(), serving)["serves"] and not nvidia_plan(given(), installed())["serves"]
+
+
 def test_nothing_is_changed_under_engines():
     serving = installed(engines=["tiny-blue-0"])
     assert nvidia_plan(given(), serving)["errors"] == []
@@ -242,17 +260,6 @@ def test_good_values_are_silent():
     assert nvidia_errors(given(power_limit=400, clocks={"graphics": 1410, "memory": 1593}, source="distribution", branch=550,
                                mig=[{"gpu": "all", "profiles": ["1g.18gb+me"]}, {"gpu": "0"}])) == []
     assert "应为" in nvidia_errors(given(branch=1), "zh")[0]
-
-
-def test_replicas_of_a_host_and_their_heads():
-    rows = [{"name": "a-blue-0", "host": "one", "deployment": "a", "slot": "blue", "replica": 0, "head": True},
-            {"name": "a-blue-0-rank1", "host": "two", "deployment": "a", "slot": "blue", "replica": 0, "head": False},
-            {"name": "b-blue-0", "host": "one", "deployment": "b", "slot": "blue", "replica": 0, "head": True}]
-    mine = nvidia_replicas({"engines": rows}, ["two"])
-    assert mine["engines"] == ["a-blue-0-rank1"] and [row["name"] for row in mine["heads"]] == ["a-blue-0"]
-    both = nvidia_replicas({"engines": rows}, ["one", "two"])
-    assert [row["name"] for row in both["heads"]] == ["a-blue-0", "b-blue-0"] and len(both["engines"]) == 3
-    assert nvidia_replicas({"engines": rows}, []) == {"engines": [], "heads": []}
 
 
 def test_a_driver_of_the_branch_that_is_there_stays_where_nobody_names_a_version():

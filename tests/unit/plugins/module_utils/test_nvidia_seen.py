@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.idc.llm.plugins.module_utils._nvidia_seen import (
     parse_archives,
     parse_dpkg,
+    parse_offers,
     parse_policy,
     parse_rpm,
     parse_stream,
@@ -45,6 +46,16 @@ def test_candidates():
     text = ("linux-headers-6.1.0-1-amd64:\n  Installed: (none)\n  Candidate: 6.1.1-1\n  Version table:\n     6.1.1-1 500\n"
             "gone:\n  Installed: 1\n  Candidate: (none)\n")
     assert parse_policy(text) == {"linux-headers-6.1.0-1-amd64": "6.1.1-1"}
+
+
+def test_what_repositories_offer():
+    text = ("libcuda1:\n  Installed: 580.159.04-1\n  Candidate: 580.159.04-1\n  Version table:\n"
+            "     580.190.01-1 500 (phased 10%)\n        500 file:/srv/nvidia  Packages\n"
+            "     580.178.04-1 1000\n       1000 file:/srv/nvidia  Packages\n        500 https://a/b  Packages\n"
+            " *** 580.159.04-1 100\n        100 /var/lib/dpkg/status\n"
+            "gone:\n  Installed: 1\n  Candidate: 1\n  Version table:\n *** 1 100\n        100 /var/lib/dpkg/status\n")
+    assert parse_offers(text) == {"libcuda1": ["580.190.01-1", "580.178.04-1"], "gone": []}
+    assert parse_offers("") == {}
 
 
 def test_sources_of_apt_in_both_forms():

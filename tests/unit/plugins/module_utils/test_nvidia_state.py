@@ -91,7 +91,7 @@ def test_a_module_that_does_not_build_is_told_with_the_compilers_words():
     """As Debian 12's open modules of 2026-11; one that was built since is no problem, whatever an old log says."""
     failed = {"module": "nvidia-open-535.261.03", "error": "kernel-open/nvidia/nv-pci.c:242:9: error: too few arguments"}
     [line] = nvidia_plan(given(), switched(built="", unbuilt=failed), "gpu01")["problems"]
-    assert line.startswith("IDC-GPU-028: gpu01: the module nvidia-open-535.261.03 does not build for the kernel 6.8.0-60-generic: "
+    assert line.startswith("IDC-GPU-033: gpu01: the module nvidia-open-535.261.03 does not build for the kernel 6.8.0-60-generic: "
                            "kernel-open/nvidia/nv-pci.c:242:9: error: too few arguments") and "nvidia_stack_modules" in line
     assert nvidia_plan(given(), switched(unbuilt=failed), "gpu01")["problems"] == []
 

@@ -85,10 +85,10 @@ def test_dnf_is_asked_for_missing_headers_alone():
         return 0, "5.14.0-570.12.1.el9_6\n" if argv[-1] == "kernel-devel-k" else ""
 
     wanted = ["linux-headers-k", "kernel-devel-k"]
-    assert info.offered(repoquery, wanted, False, False) == {"kernel-devel-k": "5.14.0-570.12.1.el9_6"}
-    assert info.offered(repoquery, ["kernel-devel-k"], False, True) == {}
-    assert info.offered(repoquery, ["kernel-devel-other"], False, False) == {} and asked == ["kernel-devel-k", "kernel-devel-other"]
-    assert info.offered(lambda argv: (1, "no cache"), ["kernel-devel-k"], False, False) == {}
+    assert info.devel(repoquery, wanted, False) == {"kernel-devel-k": "5.14.0-570.12.1.el9_6"}
+    assert info.devel(repoquery, ["kernel-devel-k"], True) == {}
+    assert info.devel(repoquery, ["kernel-devel-other"], False) == {} and asked == ["kernel-devel-k", "kernel-devel-other"]
+    assert info.devel(lambda argv: (1, "no cache"), ["kernel-devel-k"], False) == {}
 
 
 def test_debian_calls_the_module_otherwise():
