@@ -11,6 +11,7 @@ import time
 import pytest
 import yaml
 
+from tests.support.ask_engine import token
 from tests.support.fleet import FLEET, ROOT, playbook
 from tests.support.load import Load
 from tests.support.waiting import wait_for
@@ -52,14 +53,6 @@ def core(node, engine):
         if "EngineCore" in node.run("cat /proc/%s/cmdline", pid).stdout:
             return pid
     return None
-
-
-def token(node, engine):
-    """Whether the engine itself, asked past the gateway, gives a token now."""
-    key = node.check_output(". /etc/idc_llm/engines/%s/env; echo $VLLM_API_KEY", engine["name"])
-    body = json.dumps({"model": "tiny", "prompt": "hello", "max_tokens": 2})
-    return node.run(f"echo 'Authorization: Bearer {key}' | curl -sf -m 10 -H @- -H 'Content-Type: application/json' "
-                    f"http://{engine['address']}:{engine['port']}/v1/completions -d '{body}'").rc == 0
 
 
 def test_a_changed_option_restarts_one_engine_after_the_other_and_cuts_nothing(fleet, on, with_deployment):

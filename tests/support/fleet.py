@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FLEET = os.environ.setdefault("IDC_LLM_FLEET", "demo")
-INVENTORY = ROOT / (f"molecule/{FLEET}/inventory" if FLEET in ("single", "luks") else "inventories/demo")
+INVENTORY = ROOT / (f"molecule/{FLEET}/inventory" if FLEET in ("single", "luks", "drivers") else "inventories/demo")
 RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
 BIN = Path(sys.executable).parent
 
