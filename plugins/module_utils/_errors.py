@@ -405,7 +405,8 @@ CATALOGUE: dict[str, Entry] = {
                 "Run site.yml first: it plans them or takes them away."),
         zh=Text("{host} 上运行着计划中没有的引擎 {engines}。", "没有人会排空它们，也不会再启动它们。", "请先运行 site.yml：它会把它们纳入计划或移除。")),
     "IDC-GPU-031": Entry(
-        en=Text("{host} has the driver that it had, and serves again: {observed}", "The change failed before it changed anything. Later hosts were not touched.",
+        en=Text("{host} has the driver that it had, and serves again: {observed}",
+                "The change failed before it changed anything. Later hosts were not touched.",
                 "Mend what it names, then run the playbook again."),
         zh=Text("{host} 仍使用原有驱动，并已恢复服务：{observed}", "更改在生效之前就失败了。后面的主机未被改动。", "请解决所述问题后重新运行该剧本。")),
     "IDC-GPU-032": Entry(

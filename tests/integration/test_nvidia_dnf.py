@@ -81,8 +81,8 @@ def system(box: Box, folder: Path) -> str:
         docker("cp", f"{box.name}:/{path}", str(folder / Path(path).name))
     box.sh("rm -r /usr/lib/python3/dist-packages/dnf-plugins/* /etc/dnf/plugins/*")
     base.rpm("python3-dnf-plugin-versionlock", "4.3.0-1.el9", (), {path: folder / Path(path).name for path in PLUGIN})
-    base.rpm("rocky-release", "9.6-1.el9", more=["Provides: system-release = 9.6", "Provides: system-release(releasever) = 9",
-                                                "Provides: /bin/sh"])
+    provides = ("system-release = 9.6", "system-release(releasever) = 9", "/bin/sh")
+    base.rpm("rocky-release", "9.6-1.el9", more=[f"Provides: {one}" for one in provides])
     version, release, _arch = re.fullmatch(r"(.+)-(.+)\.(.+)", KERNEL).groups()
     base.rpm("kernel-devel", f"{version}-{release}", (), {f"usr/src/kernels/{KERNEL}/Makefile": "all:\n"})
     base.rpm("dkms", "3.2.1-1.el9")  # of EPEL, in truth
