@@ -41,6 +41,11 @@ class Watch:
         return any(one["state"] == "firing" and one["labels"]["alertname"] == name
                    and all(one["labels"].get(key) == value for key, value in labels.items()) for one in alerts)
 
+    def shares(self):
+        """The least share of requests that a gateway gives an engine, 1 for its whole one."""
+        with self.open(f"{self.base}/query?query=min(idc_llm_gateway_engine_share)", timeout=20) as answer:
+            return float(json.load(answer)["data"]["result"][0]["value"][1])
+
     def told(self, name, labels, status, since):
         """When the receiver was told of it, seconds since the epoch; None while it was not."""
         with self.receiver.lock:
@@ -179,4 +184,4 @@ def test_each_fault_is_told_and_ends(fleet, on, watch, short_lived):
     print(f"callers: {len(callers.statuses)} requests, {sum(status == 200 for status in callers.statuses)} answered")
     assert set(fired) == set(told) == set(faults), {"not fired": set(faults) - set(fired), "not told": set(faults) - set(told)}
     assert set(ended) == set(faults), {"still fires": set(faults) - set(ended)}
-    assert wait_for(lambda: fleet.chat().status == 200, 60)
+    assert wait_for(lambda: fleet.chat().status == 200 and watch.shares() == 1, 180, 3), watch.shares()
