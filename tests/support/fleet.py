@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FLEET = os.environ.setdefault("IDC_LLM_FLEET", "demo")
-INVENTORY = ROOT / (f"molecule/{FLEET}/inventory" if FLEET in ("single", "luks", "drivers") else "inventories/demo")
+OWN = ROOT / "molecule" / FLEET / "inventory"  # of a scenario whose hosts are not the demo's
+INVENTORY = OWN if OWN.exists() else ROOT / "inventories/demo"
 RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
 BIN = Path(sys.executable).parent
 
