@@ -91,6 +91,15 @@ def nvidia_turn(plan: Mapping[str, Any], engines: Sequence[str], enabled: bool =
     return {"change": turn.change, "start": list(turn.start), "errors": [*turn.known, *(one.render(lang) for one in turn.errors)]}
 
 
+def nvidia_outages(plan: Mapping[str, Any], hostvars: Mapping[str, Any], hosts: Sequence[str], asked: Sequence[str],
+                   at_once: int = 1, lang: str = "en") -> list[str]:
+    """What would have nobody who serves it. hosts: those that were looked at, in the order of their turns; asked: all of the run."""
+    looked = [_nvidia_turn.Looked(host, hostvars[host]["__idc_llm_turn"]["change"],
+                                  tuple(hostvars[host]["__idc_llm_before"].get("engines", ()))) for host in hosts]
+    lost = [host for host in asked if host not in hosts]
+    return [error.render(lang) for error in _nvidia_turn.outages(plan, looked, lost, int(at_once))]
+
+
 def nvidia_as_before(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether a host on which engines ran has the driver that they ran with. Both: of nvidia_plan."""
     return _nvidia_turn.as_before(before, now)
@@ -101,6 +110,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        named = (nvidia_as_before, nvidia_engine_errors, nvidia_errors, nvidia_key_errors, nvidia_plan, nvidia_replicas,
-                 nvidia_run_errors, nvidia_turn)
+        named = (nvidia_as_before, nvidia_engine_errors, nvidia_errors, nvidia_key_errors, nvidia_outages, nvidia_plan,
+                 nvidia_replicas, nvidia_run_errors, nvidia_turn)
         return {function.__name__: function for function in named}

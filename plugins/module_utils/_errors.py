@@ -420,6 +420,18 @@ CATALOGUE: dict[str, Entry] = {
         zh=Text("{host}：模块 {module} 无法针对内核 {kernel} 编译：{observed}", "该内核比模块源码所支持的更新。",
                 "请改用其他版本（nvidia_stack_version）、NVIDIA 官方软件包（nvidia_stack_source: nvidia）、可编译的内核，"
                 "或在卡支持时使用 nvidia_stack_modules: proprietary。完整日志：/var/lib/dkms/nvidia*/*/build/make.log。")),
+    "IDC-GPU-034": Entry(
+        en=Text("While {host} is drained, nothing answers for {deployments}.", "No other host of the plan has a replica of it that runs.",
+                "Take fewer hosts at once (hosts_at_once), start or plan a replica elsewhere, or, in a quiet hour, add -e allow_interruption=true."),
+        zh=Text("{host} 排空期间，{deployments} 将无人应答。", "计划中没有其他主机运行着它的副本。",
+                "请减少同时处理的主机数（hosts_at_once），在别处启动或规划副本，或在业务空闲时加上 -e allow_interruption=true。")),
+    "IDC-GPU-035": Entry(
+        en=Text("{host} does not work {seconds} s after its boot was asked for: {observed}",
+                "Firmware, an initramfs without a driver, or a passphrase may hold it; a server with eight GPUs takes its time (nvidia_stack_reboot_timeout_s).",
+                "Look at its console (BMC). When it answers, run the same playbook again: it goes on where it ended."),
+        zh=Text("要求重启 {seconds} 秒后，{host} 仍不可用：{observed}",
+                "可能停在固件、缺少驱动的 initramfs 或口令提示处；八卡服务器启动较慢（nvidia_stack_reboot_timeout_s）。",
+                "请查看其控制台（BMC）。恢复应答后重新运行同一剧本：它会从中断处继续。")),
     "IDC-FETCH-001": Entry(
         en=Text(
             "The {name} {value!r} cannot be used, wanted {wanted}.",

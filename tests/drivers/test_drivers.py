@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support.ask_engine import token
-from tests.support.box import Box
+from tests.support.box import Box, docker
 from tests.support.fleet import BIN, INVENTORY, ROOT, Run, playbook
 from tests.support.load import Load
 from tests.support.nvidia_root import HALF, NEW, NEWER, OLD
@@ -223,4 +223,50 @@ def test_an_engine_that_a_run_left_stopped_is_brought_up_by_the_next(house):
     print(load.said("an engine that a run left stopped"))
     assert run.rc == 0 and load.problems == [], run.output[-6000:]
     assert house.drivers() == before
+    assert house.down() == [] and house.tokens()
+
+
+def test_two_at_once_are_refused_where_they_are_all_that_serve(house):
+    before = house.drivers(), house.at_work()
+    with Watch(house) as watch:
+        run = drivers(NEWER, "-e", "hosts_at_once=2")
+    assert run.rc != 0 and "IDC-GPU-034" in run.output and "allow_interruption" in run.output, run.output[-6000:]
+    assert (house.drivers(), house.at_work()) == before and watch.seen == [[]]
+
+
+def test_of_two_at_once_one_fails_and_the_other_serves_again(house):
+    house.nodes["node1"].sh(f"echo {NEWER} > /srv/refused")
+    with Load(house.fleet) as load, Watch(house) as watch:
+        run = drivers(NEWER, "-e", "hosts_at_once=2", "-e", "allow_interruption=true")
+    print(load.said("both at once, and one fails"), watch.seen)
+    house.nodes["node1"].sh("rm /srv/refused")
+    assert run.rc != 0 and "IDC-GPU-032" in run.output, run.output[-6000:]
+    assert load.problems and all(problem.startswith("HTTP 503") for problem in load.problems), load.problems  # none was cut
+    assert right(house.driver("node2"), NEWER) and house.driver("node1")["module"] == ""
+    work = house.at_work()
+    assert work["node1"] == "" and work["node2"] != ""
+    assert [hosts for hosts in watch.seen if hosts] == [["node1", "node2"], ["node1"]] and house.down() == ["node1"]
+
+
+def test_a_host_that_gives_no_answer_after_its_boot_stays_away_and_the_other_serves_on(house):
+    """It is the one that the test before left drained. Switched on again, the same command goes on."""
+    box, before, work = house.nodes["node1"], house.driver("node2"), house.at_work()
+    policy = docker("inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", box.name).stdout.strip()
+    docker("update", "--restart=no", box.name)
+    try:
+        with Load(house.fleet) as load, Watch(house) as watch:
+            run = drivers(NEWER, "-e", "nvidia_stack_reboot_timeout_s=60")
+    finally:
+        docker("update", f"--restart={policy}", box.name)
+        docker("start", box.name)
+    print(load.said("a host that gives no answer after its boot"), watch.seen)
+    assert run.rc != 0 and "IDC-GPU-035" in run.output, run.output[-6000:]
+    assert load.problems == [] and watch.seen == [["node1"]]
+    assert house.driver("node2") == before and house.at_work()["node2"] == work["node2"]
+
+    with Load(house.fleet) as load, Watch(house) as watch:
+        again = drivers(NEWER)
+    print(load.said("switched on, and the same command again"), watch.seen)
+    assert again.rc == 0 and load.problems == [], again.output[-8000:]
+    assert all(right(driver, NEWER) for driver in house.drivers().values()) and house.at_work()["node2"] == work["node2"]
     assert house.down() == [] and house.tokens()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.idc.llm.plugins.filter.nvidia import (
     nvidia_as_before,
+    nvidia_outages,
     nvidia_plan,
     nvidia_replicas,
     nvidia_run_errors,
@@ -91,3 +92,59 @@ def test_replicas_of_a_host_and_their_heads():
     both = nvidia_replicas({"engines": rows}, ["one", "two"])
     assert [row["name"] for row in both["heads"]] == ["a-blue-0", "b-blue-0"] and len(both["engines"]) == 3
     assert nvidia_replicas({"engines": rows}, []) == {"engines": [], "heads": []}
+
+
+def rows(*names: str):
+    """Rows of a plan, each "deployment@host", or "deployment@host+host" for a replica over two hosts."""
+    made = []
+    for name in names:
+        deployment, hosts = name.split("@")
+        replica = len({(row["deployment"], row["replica"]) for row in made if row["deployment"] == deployment})
+        for rank, host in enumerate(hosts.split("+")):
+            made.append({"name": f"{deployment}-{replica}-{rank}", "host": host, "deployment": deployment, "slot": "blue",
+                         "replica": replica})
+    return {"engines": made}
+
+
+def unserved(plan, change: str, at_once: int = 1, hosts: str = "a b c", lost: str = "", stopped: str = "", lang: str = "en"):
+    """nvidia_outages for a run over these hosts, of which some change; all engines run but those that are stopped."""
+    running = {host: [row["name"] for row in plan["engines"] if row["host"] == host and row["name"] not in stopped.split()]
+               for host in hosts.split()}
+    hostvars = {host: {"__idc_llm_turn": {"change": host in change.split()}, "__idc_llm_before": {"engines": running[host]}}
+                for host in hosts.split()}
+    return nvidia_outages(plan, hostvars, hosts.split(), [*hosts.split(), *lost.split()], at_once, lang)
+
+
+def test_a_replica_elsewhere_serves_meanwhile():
+    two = rows("chat@a", "chat@b")
+    assert unserved(two, "a b") == []
+    assert unserved(two, "a", at_once=2) == []  # b is of the batch, and stays
+    assert unserved(two, "a", hosts="a") == []  # --limit: what runs on others is not touched
+    assert unserved(rows("chat@c"), "a b", at_once=2) == []
+    assert unserved({"engines": []}, "a b") == []
+
+
+@pytest.mark.parametrize(("plan", "change", "how"), [
+    (rows("chat@a"), "a", {}),
+    (rows("chat@a", "chat@b"), "a b", {"at_once": 2}),
+    (rows("chat@a+b"), "b", {}),  # a rank of it
+    (rows("chat@a+b", "chat@b"), "b", {}),
+    (rows("chat@a", "chat@b"), "b", {"hosts": "b", "lost": "a"}),  # the other one gives no answer
+    (rows("chat@b", "chat@c"), "b", {"stopped": "chat-1-0"}),  # c has its turn later
+])
+def test_a_batch_that_takes_all_who_serve_a_deployment_is_told(plan, change, how):
+    [said] = unserved(plan, change, **how)
+    assert said.startswith("IDC-GPU-034") and f"While {', '.join(change.split())} is drained" in said and "chat" in said
+    assert "无人应答" in unserved(plan, change, lang="zh", **how)[0]
+
+
+def test_a_host_that_is_mended_first_serves_when_the_next_is_drained():
+    two = rows("chat@a", "chat@b")
+    assert unserved(two, "b", stopped="chat-0-0") == []  # a only starts its engine, before b's turn
+    assert unserved(two, "a b", stopped="chat-0-0") == []
+    assert unserved(rows("chat@a"), "a", stopped="chat-0-0") == []  # nobody serves it as it is
+
+
+def test_each_batch_tells_its_own():
+    said = unserved(rows("chat@a", "code@b"), "a b")
+    assert len(said) == 2 and "While a" in said[0] and "chat" in said[0] and "While b" in said[1] and "code" in said[1]
