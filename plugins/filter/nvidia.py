@@ -93,7 +93,7 @@ def nvidia_turn(plan: Mapping[str, Any], engines: Sequence[str], enabled: bool =
 
 def nvidia_outages(plan: Mapping[str, Any], hostvars: Mapping[str, Any], hosts: Sequence[str], asked: Sequence[str],
                    at_once: int = 1, lang: str = "en") -> list[str]:
-    """What would have nobody who serves it. hosts: those that were looked at, in the order of their turns; asked: all of the run."""
+    """What would have nobody who serves it. hosts: those looked at, in the order of their turns; asked: all of the run."""
     looked = [_nvidia_turn.Looked(host, hostvars[host]["__idc_llm_turn"]["change"],
                                   tuple(hostvars[host]["__idc_llm_before"].get("engines", ()))) for host in hosts]
     lost = [host for host in asked if host not in hosts]
