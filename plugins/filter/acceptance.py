@@ -21,6 +21,11 @@ def acceptance_errors(verdict: Optional[Mapping[str, Any]], host: str, lang: str
     return [error.render(lang) for error in _acceptance.errors(host, verdict)]
 
 
+def acceptance_wrong(given: Mapping[str, Any], lang: str = "en") -> list[str]:
+    """What is wrong with the role's numbers, given by name without ``acceptance_``."""
+    return [error.render(lang) for error in _acceptance.given_errors(given)]
+
+
 def acceptance_measured(said: Mapping[str, Any], dcgm_level: int = 0, absent: Optional[Mapping[str, str]] = None) -> dict[str, Any]:
     """What gpu_facts is to judge, from what the tasks that measure registered. absent: why a part was not tried; a task that was
     skipped for no reason that is given there says nothing."""
@@ -102,5 +107,5 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
         named = (acceptance_alone, acceptance_errors, acceptance_fleet, acceptance_lines, acceptance_measured, acceptance_pair,
-                 acceptance_report, acceptance_rounds, acceptance_spanning)
+                 acceptance_report, acceptance_rounds, acceptance_spanning, acceptance_wrong)
         return {function.__name__: function for function in named}

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.idc.llm.plugins.module_utils import _firewall, _gateway, _gateway_acme, _gateway_login
+from ansible_collections.idc.llm.plugins.module_utils import _gateway, _gateway_acme, _gateway_given, _gateway_login
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 
 
@@ -44,28 +44,9 @@ def gateway_acme_due(kept: Mapping[str, Any], names: Sequence[str]) -> dict[str,
     return _gateway_acme.acme_due(kept, names)
 
 
-CHECKS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "login": lambda given: _gateway_login.parse_login(given["login"], given["tenants"], ""),
-    "acme": lambda given: _gateway_acme.parse_acme(given["acme"], given["domain"], given["more"], given["keyed"]),
-    "affinity": lambda given: _gateway.affinities(
-        given["affinity"], [row["deployment"] for row in given["plan"]["gateway"]["upstreams"]]),
-}
-
-
-def gateway_errors(given: Mapping[str, Any], lang: str = "en") -> list[str]:
-    """What is wrong with the values that are given: login and tenants; acme, domain, more and keyed; affinity and plan."""
-    errors = []
-    for name in given.keys() & CHECKS:
-        try:
-            CHECKS[name](given)
-        except IdcError as error:
-            errors.append(error.render(lang))
-    return sorted(errors)
-
-
-def gateway_odd_networks(values: Sequence[Any], hosts: bool = False) -> list[Any]:
-    """Those that are neither an address nor a network; hosts: an address with its network's mask is one."""
-    return [value for value in values if _firewall.network_problem(value, hosts)]
+def gateway_errors(given: Mapping[str, Any], host: str = "", lang: str = "en") -> list[str]:
+    """What is wrong with the role's variables, given by name without ``gateway_``; deployments: those of the plan, or None."""
+    return [error.render(lang) for error in _gateway_given.given_errors(given, host)]
 
 
 def gateway_upstreams(plan: Mapping[str, Any], affinity: Mapping[str, Any], lang: str = "en") -> list[dict[str, Any]]:
@@ -116,6 +97,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        named = (gateway_acme, gateway_acme_due, gateway_by_certificate, gateway_errors, gateway_login, gateway_odd_networks,
+        named = (gateway_acme, gateway_acme_due, gateway_by_certificate, gateway_errors, gateway_login,
                  gateway_proofs, gateway_rights, gateway_upstreams, gateway_usage, gateway_zones)
         return {function.__name__: function for function in named}

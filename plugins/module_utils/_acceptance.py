@@ -9,6 +9,7 @@ _acceptance_checks.
 """
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -26,12 +27,20 @@ ACCEPTANCE_ARGUMENTS: Dict[str, Any] = {  # of gpu_facts; doc_fragments/_accepta
     "acceptance_dcgm_level": {"type": "int", "default": 0},
     "acceptance_thresholds": {"type": "dict", "options": {figure: {"type": "float"} for figure in THRESHOLDS}},
 }
+NUMBERS = {"seconds": (1, 600), "dcgm_level": (0, 3), "disk_mib": (64, 1 << 20), "port": (1024, 65535)}  # variables of the role
 DRIFT = 0.95  # a figure that is under so much of the last accepted one is told, though it may be good enough
 OF_GPUS = ("gpus", "peers", "all_reduce", "torch", "cuda", "nccl", "error")  # of _agent_gpu_check.py, or why it gave none
 # which sentence of the catalogue is for which kind of check; all others are figures
 CODES = {"driver": "IDC-ACC-001", "present": "IDC-ACC-001", "health": "IDC-ACC-001", "measured": "IDC-ACC-002",
          "results": "IDC-ACC-003", "clocks": "IDC-ACC-004", "pcie": "IDC-ACC-006", "pcie_lanes": "IDC-ACC-006",
          "dcgm": "IDC-ACC-007", "pairs": "IDC-ACC-008", "peers": "IDC-ACC-010"}
+
+
+def given_errors(given: Mapping[str, Any]) -> List[IdcError]:
+    """What is wrong with the role's numbers, given by name without ``acceptance_``."""
+    return [IdcError("IDC-INV-007", name=f"acceptance_{name}", observed=given[name],
+                     wanted=f"a whole number from {least} to {most}") for name, (least, most) in NUMBERS.items()
+            if not re.fullmatch(r"\d+", str(given[name])) or not least <= int(given[name]) <= most]
 
 
 def idle(view: NvmlView) -> bool:

@@ -136,3 +136,14 @@ def test_no_folder_of_wheels_is_looked_for_where_releases_come_from_elsewhere(si
     site.variables["idc_llm_sources"] = instead
     _rc, output = site.run("preflight", "--check")
     assert "Check the host" in output and "IDC-HOST-005" not in output and "IDC-INV" not in output, output[-3000:]
+
+
+def test_what_is_wrong_with_roles_own_variables_is_told_with_what_is_wrong_with_the_host(site, tmp_path):
+    """One sentence of each role, before anything is changed; none of them needs its part of the site to be there."""
+    site.variables |= {
+        "nvidia_stack_power_limit": "800%", "acceptance_dcgm_level": 7, "exporters_gpu": "maybe", "idc_llm_log_host": {"host": ""},
+        "monitoring_retention_size": "much", "gateway_virtual_address": "10.0.0.10", "gateway_login": {"radius": {}}}
+    site.variables["idc_llm_sources"] = {"archive": "/srv/vllm.tar.gz", "archive_sha256": "short"}
+    site.variables["idc_llm_deployments"][0]["sources"] = [f"file://{tmp_path}/nowhere"]
+    refused(site, "nvidia_stack_power_limit is '800%'", "acceptance_dcgm_level is 7", "exporters_gpu", "log_host", "archive_sha256",
+            "monitoring_retention_size", "IDC-GW-008", "gateway_login.radius", "IDC-HOST-006", playbook="site")

@@ -179,12 +179,6 @@ def test_who_shows_a_certificate():
     assert proofs({"both": tenants["both"]}, ["r1"]) == []
 
 
-def test_proxies_are_addresses_or_networks():
-    good, odd = ["10.0.0.7", "10.0.0.0/24", "fd00::/8"], ["proxy", "10.0.0.1/24", 7.5]
-    assert filters.gateway_odd_networks(good + odd) == odd
-    assert filters.gateway_odd_networks(["10.0.0.10/24", "10.0.0.10/99"], hosts=True) == ["10.0.0.10/99"]
-
-
 def test_usage_of_all_gateways_together():
     def row(tenant, requests, day="2026-11-22"):
         return {"day": day, "tenant": tenant, "deployment": "r1", "requests": requests, "refused": 0}
