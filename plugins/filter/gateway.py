@@ -44,9 +44,9 @@ def gateway_acme_due(kept: Mapping[str, Any], names: Sequence[str]) -> dict[str,
     return _gateway_acme.acme_due(kept, names)
 
 
-def gateway_errors(given: Mapping[str, Any], host: str = "", lang: str = "en") -> list[str]:
+def gateway_errors(given: Mapping[str, Any], host: str = "", lang: str = "en", only: Sequence[str] = ()) -> list[str]:
     """What is wrong with the role's variables, given by name without ``gateway_``; deployments: those of the plan, or None."""
-    return [error.render(lang) for error in _gateway_given.given_errors(given, host)]
+    return [error.render(lang) for error in _gateway_given.given_errors(given, host, only)]
 
 
 def gateway_upstreams(plan: Mapping[str, Any], affinity: Mapping[str, Any], lang: str = "en") -> list[dict[str, Any]]:

@@ -78,6 +78,14 @@ def test_of_keys_only_their_number_is_told(keys, count):
     assert not any(key in sentence for key in keys)
 
 
+def test_a_renewal_asks_for_nothing_that_is_secret():
+    """playbooks/certificates.yml reads no secrets: no password of the directory, no tenants, no engine key."""
+    values = {**SOUND, "tenants": {}, "engine_key": "", "login": READER, "audit_keep_days": 1}
+    assert gateway_errors(values, "gw1", only=["certificate"]) == []
+    [sentence] = gateway_errors({**values, "tls_key": "a.key"}, "gw1", only=["certificate"])
+    assert sentence.startswith("IDC-GW-001")
+
+
 def test_all_are_told_at_once_and_in_the_sites_language():
     values = {"tls_key": "a.key", "audit_keep_days": 1, "virtual_address": "here", "login": {"radius": {}}}
     said = gateway_errors({**SOUND, **values}, "gw1", "zh")
