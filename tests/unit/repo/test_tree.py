@@ -119,3 +119,19 @@ def test_relative_links_in_documents_lead_somewhere() -> None:
             if "://" not in target and not target.startswith("mailto:") and not (path.parent / target).exists():
                 found.append(f"{name(path)}: {target}")
     assert found == []
+
+
+def test_no_fact_hides_a_tasks_own_variable() -> None:
+    """What set_fact and register have set wins over the vars of a later task, silently."""
+    facts: dict[str, str] = {}
+    own: dict[str, str] = {}
+    for path in tree.task_files():
+        for task in tree.tasks(tree.load(path)):
+            if "hosts" in task:
+                continue
+            place = str(path.relative_to(tree.ROOT))
+            names = [*(task.get("ansible.builtin.set_fact") or {}), *([task["register"]] if "register" in task else [])]
+            facts |= dict.fromkeys(names, place)
+            own |= dict.fromkeys(task.get("vars") or {}, place)
+    assert len(facts) > 100 and len(own) > 100
+    assert not {name: (facts[name], own[name]) for name in facts.keys() & own.keys()}
