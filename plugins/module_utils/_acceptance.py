@@ -13,7 +13,7 @@ import re
 from dataclasses import asdict
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ansible_collections.idc.llm.plugins.module_utils._acceptance_checks import checks, measurable, measured_checks
+from ansible_collections.idc.llm.plugins.module_utils._acceptance_checks import checks, measurable, measured_checks, numbers
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import NAMES, PER_GPU, THRESHOLDS, TOGETHER
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
 from ansible_collections.idc.llm.plugins.module_utils._gpu import NvmlView
@@ -48,13 +48,13 @@ def idle(view: NvmlView) -> bool:
     return all(gpu.processes is not None and not gpu.processes and (gpu.memory_used_bytes or 0) <= IDLE_BYTES for gpu in view.gpus)
 
 
-def figures(measured: Mapping[str, Any]) -> Dict[Tuple[str, str], Tuple[str, float]]:
-    """All figures of a measurement: (whose, which) → (name, value)."""
+def figures(measured: Mapping[str, Any], known: Mapping[str, int]) -> Dict[Tuple[str, str], Tuple[str, float]]:
+    """All figures of a measurement: (whose, which) → (name, value). known: of ``numbers``."""
     found: Dict[Tuple[str, str], Tuple[str, float]] = {}
     for row in measured.get("gpus") or ():
         for figure in PER_GPU:
             if figure in row:
-                found[row["uuid"], figure] = (f"GPU {row['index']}: {NAMES[figure]}", row[figure])
+                found[row["uuid"], figure] = (f"GPU {known.get(row['uuid'], row['uuid'])}: {NAMES[figure]}", row[figure])
     if "gbs" in (measured.get("peers") or {}):
         found["peers", "gbs"] = (NAMES["peer_gbs"], measured["peers"]["gbs"])
     for part, whose, wanted in (("all_reduce", "", (TOGETHER,)), ("nccl_tests", "nccl-tests, ", (TOGETHER,)),
@@ -71,10 +71,10 @@ def figures(measured: Mapping[str, Any]) -> Dict[Tuple[str, str], Tuple[str, flo
     return found
 
 
-def drifts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Sentences on figures that are lower than those of an accepted run before."""
-    was = figures(before)
-    return [f"{name}: {value:g}, was {was[key][1]:g}" for key, (name, value) in figures(now).items()
+def drifts(before: Mapping[str, Any], now: Mapping[str, Any], known: Mapping[str, int]) -> list[str]:
+    """Sentences on figures that are lower than those of an accepted run before. known: of ``numbers``."""
+    was = figures(before, known)
+    return [f"{name}: {value:g}, was {was[key][1]:g}" for key, (name, value) in figures(now, known).items()
             if key in was and value < DRIFT * was[key][1]]
 
 
@@ -139,7 +139,7 @@ def verdict(view: NvmlView, previous: Any, now: str, measured: Optional[Mapping[
         judged, drift = None, []
     elif measured is not None:
         judged = merged(kept, measured)
-        drift = drifts(best or {}, judged)
+        drift = drifts(best or {}, judged, numbers(view))
     rows = [*checks(view, own), *(measured_checks(view, judged, own or {}) if judged else ())]
     accepted, parts = all(row.ok for row in rows), judged or {}
     stale = set(parts.get("stale") or ())

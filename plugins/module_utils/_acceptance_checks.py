@@ -59,6 +59,11 @@ def measurable(view: NvmlView) -> list[str]:
     return sorted(gpu.uuid for gpu in view.gpus if gpu.uuid and not gpu.mig_enabled)
 
 
+def numbers(view: NvmlView) -> dict[str, int]:
+    """UUID → NVML's index, the one of nvidia-smi. CUDA, and so torch, counts those that it is shown in the order of our list."""
+    return {gpu.uuid: gpu.index for gpu in view.gpus if gpu.uuid}
+
+
 def checks(view: NvmlView, own: Optional[Mapping[str, float]] = None) -> tuple[Check, ...]:
     """The checks that need no measurement, in order. own: the site's minima."""
     sick = [(gpu.uuid or f"index {gpu.index}") + (f" ({'; '.join(gpu.health_reasons)})" if gpu.health_reasons else "")
@@ -86,7 +91,7 @@ def measured_checks(view: NvmlView, measured: Part, own: Mapping[str, float]) ->
     if "error" in measured:
         yield Check("measured", False, str(measured["error"] or "it ended without a word"), ENDS, "measured")
     elif "gpus" in measured:
-        yield from _gpus(measured, kinds, own)
+        yield from _gpus(measured, kinds, numbers(view), own)
         yield from _peers(measured.get("peers"), measured["gpus"], view, own)
     yield from _nccl_tests(measured.get("nccl_tests"), kinds, own)
     yield from _nvbandwidth(measured.get("nvbandwidth"), kinds, own)
@@ -95,13 +100,13 @@ def measured_checks(view: NvmlView, measured: Part, own: Mapping[str, float]) ->
     yield from _pairs(measured.get("pairs") or {}, own)
 
 
-def _gpus(measured: Part, kinds: Mapping[str, str], own: Mapping[str, float]) -> Iterator[Check]:
+def _gpus(measured: Part, kinds: Mapping[str, str], known: Mapping[str, int], own: Mapping[str, float]) -> Iterator[Check]:
     rows, together = measured["gpus"], measured.get("all_reduce")
     missing = sorted(uuid for uuid in kinds if uuid not in {row["uuid"] for row in rows})
     yield Check("gpus_measured", not missing, f"not measured: {', '.join(missing)}" if missing else f"{len(rows)}", f"{len(kinds)}",
                 "measured")
     for row in rows:
-        name, kind = f"GPU {row['index']}", kinds.get(row["uuid"], "")
+        name, kind = f"GPU {known.get(row['uuid'], row['uuid'])}", kinds.get(row["uuid"], "")
         wrong, slowed = row["wrong"], row.get("slowed")
         yield Check(f"{name}: results", not wrong, f"{wrong} wrong of a product", "0", "results")
         seen = "not seen, nvidia-smi shows nothing" if slowed is None else ", ".join(slowed) or "not slowed"
@@ -122,9 +127,8 @@ def _peers(part: Optional[Part], rows: Sequence[Part], view: NvmlView, own: Mapp
     """Whether GPUs reach each other's memory. Over PCIe some machines do not let them, which is slow and no fault."""
     if not part:
         return
-    numbers = {str(gpu.uuid): gpu.index for gpu in view.gpus}
-    # torch's number of a GPU → NVML's
-    place = {row["index"]: numbers.get(row["uuid"], int(row["index"])) for row in rows}
+    known = numbers(view)
+    place = {row["index"]: known.get(str(row["uuid"]), int(row["index"])) for row in rows}
     domains = view.topology.domains if view.topology else ()
     pairs = sorted({tuple(sorted(place[index] for index in way)) for way in part["indirect"]})
     cut = [pair for pair in pairs if any(set(pair) <= set(domain) for domain in domains)]

@@ -78,6 +78,9 @@ MEASURED = {
     "all_reduce": {"gpus": 2, "bytes": 1073741824, "busbw_gbs": 320.7, "wrong": 0}}
 
 
+SWAPPED = replace(H200, gpus=tuple(replace(gpu, uuid=f"GPU-{1 - gpu.index}") for gpu in H200.gpus))
+
+
 def spoiled(place, figure, value):
     """The measurement with one figure changed; place: number of a GPU, or the name of a part."""
     found = deepcopy(MEASURED)
@@ -112,6 +115,15 @@ def test_what_is_not_good_enough_keeps_the_host_out_and_says_so(place, figure, v
     assert any(line.startswith(f"{name}: ") and line.endswith(f"wanted {wanted}") for line in lines(found))
 
 
+def test_a_card_is_named_as_nvidia_smi_names_it():
+    """CUDA counts the cards in the order in which it is shown them, by UUID: on a real host with two its 0 was nvidia-smi's 1."""
+    good = verdict(SWAPPED, None, "now", MEASURED)
+    found = verdict(SWAPPED, good, "later", spoiled(0, "matmul_tflops", 500))
+    assert set(failing(found)) == {"GPU 1: bf16 matmul, TFLOP/s"}
+    assert found["drift"] == ["GPU 1: bf16 matmul, TFLOP/s: 500, was 672.9"]
+    assert "GPU 1: bf16 matmul" in errors("gpu07", found)[0].render("en")
+
+
 NVLINK = arrange((("X", "NV18"), ("NV18", "X")), ((), ()))
 PCIE = arrange((("X", "PHB"), ("PHB", "X")), ((), ()))
 
@@ -119,7 +131,7 @@ PCIE = arrange((("X", "PHB"), ("PHB", "X")), ((), ()))
 @pytest.mark.parametrize(("topology", "codes"), [(NVLINK, ["IDC-ACC-010"]), (PCIE, []), (None, [])])
 def test_gpus_that_nvlink_joins_have_to_reach_each_other(topology, codes):
     """Over PCIe not: many a machine does not let them."""
-    swapped = replace(H200, topology=topology, gpus=tuple(replace(gpu, uuid=f"GPU-{1 - gpu.index}") for gpu in H200.gpus))
+    swapped = replace(SWAPPED, topology=topology)
     found = verdict(swapped, None, "now", spoiled("peers", "indirect", [[0, 1], [1, 0]]))
     assert [error.code for error in errors("gpu07", found)] == codes
     check = next(check for check in found["checks"] if check["kind"] == "peers")
