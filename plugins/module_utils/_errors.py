@@ -427,7 +427,7 @@ CATALOGUE: dict[str, Entry] = {
                 "请减少同时处理的主机数（hosts_at_once），在别处启动或规划副本，或在业务空闲时加上 -e allow_interruption=true。")),
     "IDC-GPU-035": Entry(
         en=Text("{host} does not work {seconds} s after its boot was asked for: {observed}",
-                "Firmware, an initramfs without a driver, or a passphrase may hold it; a server with eight GPUs takes its time (nvidia_stack_reboot_timeout_s).",
+                "Firmware, an initramfs without a driver, or a passphrase may hold it; eight GPUs take their time (nvidia_stack_reboot_timeout_s).",
                 "Look at its console (BMC). When it answers, run the same playbook again: it goes on where it ended."),
         zh=Text("要求重启 {seconds} 秒后，{host} 仍不可用：{observed}",
                 "可能停在固件、缺少驱动的 initramfs 或口令提示处；八卡服务器启动较慢（nvidia_stack_reboot_timeout_s）。",
