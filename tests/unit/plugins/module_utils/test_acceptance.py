@@ -8,7 +8,6 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
-from ansible_collections.idc.llm.plugins.filter.acceptance import acceptance_wrong
 from ansible_collections.idc.llm.plugins.module_utils._acceptance import errors, idle, lines, merged, verdict
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_checks import checks, measurable
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_table import EXPECTED, PER_GPU, THRESHOLDS, minimum, pcie_wanted
@@ -402,11 +401,3 @@ def test_the_table_names_cards_that_there_are_and_figures_that_are_measured():
     assert all(set(row.per_gpu) <= set(PER_GPU) and (row.per_gpu or row.busbw_gbs or row.pcie) for row in EXPECTED.values())
     assert minimum("busbw_gbs", "H100 SXM5 80GB", 8, {}) == 432.0 and minimum("busbw_gbs", "A100 SXM4 80GB", 8, {}) == 211.5
     assert minimum("busbw_gbs", "H100 SXM5 80GB", 4, {}) is None and minimum("matmul_tflops", "", 1, {}) is None
-
-
-def test_numbers_of_the_role():
-    sound = {"seconds": 3, "dcgm_level": "0", "disk_mib": 64, "port": 29500}
-    assert acceptance_wrong(sound) == []
-    said = acceptance_wrong({"seconds": 0, "dcgm_level": 4, "disk_mib": "1e3", "port": True})
-    assert [sentence.split()[1] for sentence in said] == [f"acceptance_{name}" for name in sound]
-    assert all(sentence.startswith("IDC-INV-007") and "a whole number from" in sentence for sentence in said)
