@@ -48,9 +48,9 @@ def site(tmp_path):
     return Site()
 
 
-def refused(site, *words, playbook="preflight"):
+def refused(site, *words):
     """The run fails with all of these words on the screen."""
-    rc, output = site.run(playbook)
+    rc, output = site.run("preflight")
     assert rc != 0
     for word in words:
         assert word in output, f"{word!r} is not in: {output[-3000:]}"
@@ -146,4 +146,4 @@ def test_what_is_wrong_with_roles_own_variables_is_told_with_what_is_wrong_with_
     site.variables["idc_llm_sources"] = {"archive": "/srv/vllm.tar.gz", "archive_sha256": "short"}
     site.variables["idc_llm_deployments"][0]["sources"] = [f"file://{tmp_path}/nowhere"]
     refused(site, "nvidia_stack_power_limit is '800%'", "acceptance_dcgm_level is 7", "exporters_gpu", "log_host", "archive_sha256",
-            "monitoring_retention_size", "IDC-GW-008", "gateway_login.radius", "IDC-HOST-006", playbook="site")
+            "monitoring_retention_size", "IDC-GW-008", "gateway_login.radius", "IDC-HOST-006")
