@@ -53,14 +53,14 @@ def media_paths(deployments: Sequence[Any], store_root: str) -> list[str]:
 
 def host_errors(facts: Mapping[str, Any], host: str, deployments: Sequence[Any], stats: Sequence[Mapping[str, Any]],
                 address: Optional[str], store_root: str, engine: Sequence[str], serves: bool,
-                lang: str = "en") -> list[str]:
+                lang: str = "en", unpushed: str = "") -> list[str]:
     """Sentences about all that makes a host unfit; stats: results of ansible.builtin.stat over the paths looked for."""
     parsed = [parse_deployment(raw, position) for position, raw in enumerate(deployments, 1)]
     state = _inventory.HostState(
         name=host, os_family=facts.get("os_family", ""), distribution=facts.get("distribution", "unknown"),
         service_manager=facts.get("service_mgr", "none"), addresses=facts.get("all_ipv4_addresses") or [],
         address=address or "", paths={row["item"]: row["stat"]["exists"] for row in stats if "stat" in row})
-    return [error.render(lang) for error in _inventory.host_errors(state, parsed, store_root, engine, serves)]
+    return [error.render(lang) for error in _inventory.host_errors(state, parsed, store_root, engine, serves, unpushed)]
 
 
 def status_table(hostvars: Mapping[str, Any], plan: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:

@@ -222,11 +222,11 @@ class HostState:
 
 
 def host_errors(host: HostState, deployments: Sequence[Deployment], store_root: str, engine: Sequence[str],
-                serves: bool) -> list[IdcError]:
+                serves: bool, unpushed: str = "") -> list[IdcError]:
     """All that makes this host unfit, before anything on it is changed.
 
     engine: paths of which one must be there (the folder of wheels, or the release it was installed from);
-    serves: the host is one of gpu_nodes.
+    serves: the host is one of gpu_nodes; unpushed: what the controller would push to it and does not have.
     """
     errors: list[IdcError] = []
     if host.os_family not in OS_FAMILIES:
@@ -240,6 +240,8 @@ def host_errors(host: HostState, deployments: Sequence[Deployment], store_root: 
         return errors
     if engine and not any(host.paths.get(path, True) for path in engine):
         errors.append(IdcError("IDC-HOST-005", host=host.name, path=engine[0]))
+    if unpushed:
+        errors.append(IdcError("IDC-HOST-005", host="localhost", path=unpushed))
     for deployment in deployments:
         if deployment.hosts and host.name not in deployment.hosts:
             continue

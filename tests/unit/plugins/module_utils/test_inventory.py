@@ -175,9 +175,10 @@ def host(**change):
     good = {"name": "n1", "os_family": "Debian", "distribution": "Debian", "service_manager": "systemd",
             "addresses": ["10.0.0.1"], "address": "10.0.0.1",
             "paths": {"/w/requirements.txt": True, "/s/org/model/abc/manifest.json": False, "/srv/m/manifest.json": True}}
-    serves = change.pop("serves", True)
+    serves, unpushed = change.pop("serves", True), change.pop("unpushed", "")
     deployments = [parse_deployment(GOOD["idc_llm_deployments"][0], 1)]
-    return inv.host_errors(inv.HostState(**{**good, **change}), deployments, "/s", ["/w/requirements.txt", "/r/vllm"], serves)
+    state = inv.HostState(**{**good, **change})
+    return inv.host_errors(state, deployments, "/s", ["/w/requirements.txt", "/r/vllm"], serves, unpushed)
 
 
 def paths(**found):
@@ -193,6 +194,12 @@ def test_fit_host_has_no_errors():
     assert host(paths=paths(store=True, media=False)) == []
     assert host(paths=paths(media=False, folder=True)) == []  # a folder without a manifest will do
     assert host(paths={}, serves=False) == []
+
+
+def test_wheels_that_the_controller_lacks_are_told_for_hosts_that_would_get_them():
+    [error] = host(unpushed="/c/requirements.txt")
+    assert (error.code, error.details["host"], error.details["path"]) == ("IDC-HOST-005", "localhost", "/c/requirements.txt")
+    assert host(unpushed="/c/requirements.txt", serves=False) == []
 
 
 @pytest.mark.parametrize(("change", "code", "word"), [
