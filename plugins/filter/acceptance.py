@@ -9,6 +9,7 @@ from typing import Any, Callable, Mapping, Optional, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils import _acceptance, _acceptance_fleet, _acceptance_pairs, _acceptance_report
 from ansible_collections.idc.llm.plugins.module_utils._acceptance_tools import measured_from
+from ansible_collections.idc.llm.plugins.module_utils._fleet import address_of
 
 
 def acceptance_lines(verdict: Mapping[str, Any]) -> list[str]:
@@ -46,9 +47,9 @@ def _members(hostvars: Mapping[str, Any], ring: Sequence[str], reached: Sequence
         if name not in hostvars:
             continue
         variables, facts = hostvars[name], hostvars[name].get("ansible_facts") or {}
-        address = variables.get("idc_llm_address") or (facts.get("default_ipv4") or {}).get("address")
         engines = (variables.get("__acceptance_engines") or {}).get("stdout") or ""
-        found.append(_acceptance_pairs.member(name, address, facts.get("idc_llm_gpu") if name in reached else None, engines))
+        gpu = facts.get("idc_llm_gpu") if name in reached else None
+        found.append(_acceptance_pairs.member(name, address_of(variables), gpu, engines))
     return found
 
 

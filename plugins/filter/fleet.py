@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from typing import Any, Mapping, Optional, Sequence
 
-from ansible_collections.idc.llm.plugins.module_utils import _fleet, _inventory, _plan_view
+from ansible_collections.idc.llm.plugins.module_utils import _firewall, _fleet, _inventory, _plan_view
 from ansible_collections.idc.llm.plugins.module_utils._deployment import parse_deployment
 
 
@@ -22,7 +22,7 @@ def fleet_facts(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
         variables = hostvars[name]
         facts = variables.get("ansible_facts") or {}
         gpu = facts.get("idc_llm_gpu")
-        entry["address"] = variables.get("idc_llm_address") or (facts.get("default_ipv4") or {}).get("address")
+        entry["address"] = _fleet.address_of(variables)
         entry["gpu"] = None if gpu is None else _fleet.for_planning(gpu)
         entry["rack"] = variables.get("idc_llm_rack") or ""
         entry["gpu_exporter"] = variables.get("exporters_gpu") or "auto" if "gpu_nodes" in entry["groups"] else "none"
@@ -43,6 +43,16 @@ def python_error(seen: str, host: str, core: str, lang: str = "en") -> str:
     """One sentence about a Python that this ansible-core cannot use, or an empty string."""
     error = _inventory.python_error(host, seen, core)
     return error.render(lang) if error else ""
+
+
+def form_errors(results: Sequence[Mapping[str, Any]], host: str, lang: str = "en") -> dict[str, list[str]]:
+    """Role → sentences about its variables that are not of their type; results: of validate_argument_spec, in a loop over roles."""
+    return {row["item"]: [error.render(lang) for error in _inventory.form_errors(host, row)] for row in results}
+
+
+def network_errors(networks: Sequence[Any], variable: str, host: str, lang: str = "en") -> list[str]:
+    """Sentences about entries of a list of addresses and networks that are none."""
+    return [error.render(lang) for error in _firewall.network_errors(variable, networks, host)]
 
 
 def media_paths(deployments: Sequence[Any], store_root: str) -> list[str]:
@@ -82,4 +92,5 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Name → function, as Ansible wants it."""
         return {"fleet_facts": fleet_facts, "inventory_errors": inventory_errors, "python_error": python_error,
-                "media_paths": media_paths, "host_errors": host_errors, "status_table": status_table}
+                "form_errors": form_errors, "network_errors": network_errors, "media_paths": media_paths,
+                "host_errors": host_errors, "status_table": status_table}

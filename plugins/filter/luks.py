@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping, Sequence
 from ansible.errors import AnsibleFilterError
 from ansible_collections.idc.llm.plugins.module_utils import _luks, _luks_gone, _luks_keys, _luks_seen, _luks_wanted
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._fleet import own_address
 
 
 def luks_volumes(given: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -19,14 +20,16 @@ def luks_volumes(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [_row(volume, wanted.keyfile) for volume in wanted.volumes]
 
 
-def luks_tang_servers(answers: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Any], port: int) -> list[dict[str, str]]:
-    """The Tang servers that the role set up: url, thumbprint ("" where one did not answer). answers: of tang-show-keys, by host."""
+def luks_tang_servers(hosts: Sequence[str], hostvars: Mapping[str, Any], port: int,
+                      answers: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, str]]:
+    """The Tang servers that the role set up: url, thumbprint ("" where it is not known). answers: of tang-show-keys, by host."""
+    shown = {answer["item"]: str(answer.get("stdout", "")) for answer in answers}
     servers = []
-    for answer in answers:
-        variables = hostvars[answer["item"]]
-        address = variables.get("idc_llm_address") or variables.get("ansible_host") or answer["item"]
+    for name in hosts:
+        variables = hostvars[name]
+        address = own_address(variables) or variables.get("ansible_host") or name
         host = f"[{address}]" if ":" in address else address
-        words = str(answer.get("stdout", "")).split()
+        words = shown.get(name, "").split()
         servers.append({"url": f"http://{host}:{port}", "thumbprint": words[0] if words else ""})
     return servers
 

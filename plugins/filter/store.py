@@ -7,7 +7,12 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Mapping, Sequence
 
-from ansible_collections.idc.llm.plugins.module_utils._model_store import MANIFEST, PARTIAL
+from ansible_collections.idc.llm.plugins.module_utils._model_store import MANIFEST, PARTIAL, given_errors
+
+
+def store_errors(given: Mapping[str, Any], host: str, lang: str = "en") -> list[str]:
+    """Sentences about what is wrong with the role's variables: tls_certificate, tls_key, allowed_networks."""
+    return [error.render(lang) for error in given_errors(given, host)]
 
 
 def store_members(plan: Mapping[str, Any]) -> list[str]:
@@ -65,5 +70,5 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function, as Ansible wants it."""
-        return {"store_members": store_members, "store_peers": store_peers, "store_host": store_host,
+        return {"store_errors": store_errors, "store_members": store_members, "store_peers": store_peers, "store_host": store_host,
                 "store_surplus": store_surplus}

@@ -143,6 +143,10 @@ CATALOGUE: dict[str, Entry] = {
         en=Text("The deployment {deployment} is a canary of {of}.", "There is no deployment of that name that is no canary itself.",
                 "Did you mean: {nearest}?"),
         zh=Text("部署 {deployment} 是 {of} 的金丝雀。", "没有这个名称且自身不是金丝雀的部署。", "是否想写：{nearest}？")),
+    "IDC-INV-022": Entry(
+        en=Text("{host}: what is given to the role {role} has not the form that it wants: {observed}.",
+                "Its variables cannot be read so; nothing was changed.", "Correct it: roles/{role}/README.md lists each variable with its type."),
+        zh=Text("{host}：给角色 {role} 的变量形式不符：{observed}。", "无法按此读取其变量；未做任何更改。", "请改正：roles/{role}/README.md 列出了每个变量及其类型。")),
     # HOST: one host's state
     "IDC-HOST-001": Entry(
         en=Text("{host} has Python {observed}.", "ansible-core {core} needs at least {wanted} on a managed host.",

@@ -23,17 +23,21 @@ def network_problem(text: Any, hosts: bool = False) -> str:
     return ""
 
 
+def network_errors(variable: str, networks: Sequence[Any], host: str) -> List[IdcError]:
+    """One error for each entry of a list of addresses and networks that is none."""
+    return [IdcError("IDC-ENG-027", host=host, variable=variable, seen=problem,
+                     wanted=Said("addresses and networks such as 10.1.2.0/24", "地址或网段，如 10.1.2.0/24"))
+            for problem in map(network_problem, networks) if problem]
+
+
 def rules(plan: Mapping[str, Any], host: str, more: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """One row for each port to guard on a host: port, what (for a person), ip and ip6 (who may reach it, without overlaps).
 
     An engine's HTTP port is for gateways, monitors, ``more``, and the hosts of the same replica; a master's port for the latter
     alone. An engine that listens on loopback needs none, a rank without HTTP neither.
     """
-    for network in more:
-        problem = network_problem(network)
-        if problem:
-            raise IdcError("IDC-ENG-027", host=host, variable="vllm_firewall_allowed_networks", seen=problem,
-                           wanted=Said("addresses and networks such as 10.1.2.0/24", "地址或网段，如 10.1.2.0/24"))
+    for error in network_errors("vllm_firewall_allowed_networks", more, host):
+        raise error
     clients = [one["address"] for one in plan["hosts"].values() if set(one["groups"]) & set(CLIENTS) and one["address"]]
     rows: Dict[int, Dict[str, Any]] = {}
     for engine in plan["engines"]:
@@ -52,11 +56,8 @@ def rules(plan: Mapping[str, Any], host: str, more: Sequence[str] = ()) -> List[
 
 def watch_rules(plan: Mapping[str, Any], host: str, more: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """The same for what watches: a host's exporters, Prometheus and Alertmanager are for monitors and ``more``; udp: that, too."""
-    for network in more:
-        problem = network_problem(network)
-        if problem:
-            raise IdcError("IDC-ENG-027", host=host, variable="exporters_firewall_allowed_networks", seen=problem,
-                           wanted=Said("addresses and networks such as 10.1.2.0/24", "地址或网段，如 10.1.2.0/24"))
+    for error in network_errors("exporters_firewall_allowed_networks", more, host):
+        raise error
     monitors = [one["address"] for one in plan["hosts"].values() if "monitors" in one["groups"] and one["address"]]
     rows: Dict[int, Dict[str, Any]] = {}
     for row in plan["scrape"]:

@@ -79,6 +79,19 @@ PLANNED = ("index", "uuid", "name", "compute_capability", "memory_total_bytes", 
            "mig_enabled", "healthy", "health_reasons", "processes", "numa_node")
 
 
+def own_address(variables: Mapping[str, Any]) -> str:
+    """What the inventory says, "" where nothing is said, or it is made of facts of a host that this run has not seen: Ansible's
+    undefined value, which may be handed on and not looked at."""
+    address = variables.get("idc_llm_address")
+    return address if isinstance(address, str) else ""
+
+
+def address_of(variables: Mapping[str, Any]) -> Optional[str]:
+    """Of a host, with its facts among its variables: what the inventory says, or that of its default route."""
+    facts = variables.get("ansible_facts") or {}
+    return own_address(variables) or (facts.get("default_ipv4") or {}).get("address")
+
+
 def for_planning(fact: Mapping[str, Any]) -> Dict[str, Any]:
     """The part of the fact idc_llm_gpu that planning needs, and that is kept for runs that do not reach the host: no readings."""
     topology = fact.get("topology") or {}

@@ -208,6 +208,12 @@ def python_error(host: str, seen: str, core: str) -> Optional[IdcError]:
                     wanted=".".join(map(str, wanted)), core=core)
 
 
+def form_errors(host: str, result: Mapping[str, Any]) -> list[IdcError]:
+    """Variables of a role that are not of their type, or made of what is not there. result: of validate_argument_spec, by role."""
+    told = result.get("argument_errors") or ([result.get("msg", "")] if result.get("failed") else [])
+    return [IdcError("IDC-INV-022", host=host, role=result["item"], observed=text.replace("Task failed: ", "", 1)) for text in told]
+
+
 @dataclass(frozen=True)
 class HostState:
     """What preflight looked at on one host. paths: a path looked for → is it there."""

@@ -76,7 +76,8 @@ class Wanted:
 def parse_wanted(given: Mapping[str, Any]) -> tuple[Wanted, list[IdcError]]:
     """The inventory's words and all that is wrong with them.
 
-    given: the role's variables without their prefix; ``recovery`` is the length of the passphrase, never the passphrase.
+    given: the role's variables without their prefix; ``recovery`` is the length of the passphrase, never the passphrase;
+    ``tang_group``: the servers of the inventory's group, for where ``tang`` names none.
     """
     errors: list[IdcError] = []
 
@@ -92,7 +93,7 @@ def parse_wanted(given: Mapping[str, Any]) -> tuple[Wanted, list[IdcError]]:
     unlock = list(given["unlock"])
     if not unlock or set(unlock) - set(UNLOCK) or len(set(unlock)) < len(unlock):
         wrong("unlock", unlock, f"some of {', '.join(UNLOCK)}, each once, the preferred one first")
-    tang = _tang(given["tang"], "tang" in unlock and bool(volumes), wrong)
+    tang = _tang(given["tang"], given.get("tang_group", ()), "tang" in unlock and bool(volumes), wrong)
     tpm2 = given["tpm2"]
     errors += mapping_errors(tpm2, "luks_storage_tpm2", ("pcr_ids", "pcr_bank"))
     pcr_ids = str((tpm2 or {}).get("pcr_ids", "7"))
@@ -153,9 +154,9 @@ def _volumes(raw: Any, wrong: Any) -> tuple[Volume, ...]:
     return tuple(made)
 
 
-def _tang(raw: Any, needed: bool, wrong: Any) -> Tang:
+def _tang(raw: Any, group: Sequence[Mapping[str, str]], needed: bool, wrong: Any) -> Tang:
     entry = raw if isinstance(raw, Mapping) else {}
-    rows = [row for row in entry.get("servers") or () if isinstance(row, Mapping)]
+    rows = [row for row in entry.get("servers") or (group if needed else ()) if isinstance(row, Mapping)]
     servers = tuple((str(row.get("url", "")).rstrip("/"), str(row.get("thumbprint", "") or "")) for row in rows)
     threshold = entry.get("threshold", 1)
     if not needed:

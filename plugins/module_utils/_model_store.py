@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.idc.llm.plugins.module_utils._errors import IdcError
+from ansible_collections.idc.llm.plugins.module_utils._firewall import network_errors
 
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
@@ -31,6 +32,14 @@ _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 _LICENSE = re.compile(r"(licen[sc]e|copying)([._-].*)?\Z", re.IGNORECASE)
+
+
+def given_errors(given: Mapping[str, Any], host: str) -> list[IdcError]:
+    """What is wrong with the role's variables. given: tls_certificate, tls_key, allowed_networks."""
+    errors = network_errors("model_store_allowed_networks", given["allowed_networks"], host)
+    if bool(given["tls_certificate"]) != bool(given["tls_key"]):
+        errors.append(IdcError("IDC-FETCH-030", host=host))
+    return errors
 
 
 def revision_path(root: str, model: str, revision: str) -> str:

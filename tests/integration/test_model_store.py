@@ -234,8 +234,10 @@ def test_a_changed_fleet_is_a_reload_and_a_broken_configuration_never_lives(stoo
     house = stood
     before = (house.folder / "box1/etc/nginx.conf").read_text()
     pid = (house.folder / "box1/run/nginx.pid").read_text()
-    rc, output, _recap = house.run("--limit", "box1", model_store_allowed_networks=["127.0.0.1", "not-an-address"])
-    assert rc != 0 and "not-an-address" in output, output
+    rc, output, recap = house.run("--limit", "box1", model_store_allowed_networks=["127.0.0.1", "not-an-address"])
+    assert rc != 0 and "IDC-ENG-027" in output and "not-an-address" in output and changed(recap) == [0], output
+    rc, output, _recap = house.run("--limit", "box1", model_store_server_workers=-1)  # nginx's own checker says so
+    assert rc != 0 and "worker_processes" in output, output
     assert (house.folder / "box1/etc/nginx.conf").read_text() == before
     assert house.get("/demo/tiny/r1/config.json")[0] == 200
     house.plan = copy.deepcopy(house.plan)

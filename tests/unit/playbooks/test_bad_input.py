@@ -139,11 +139,39 @@ def test_no_folder_of_wheels_is_looked_for_where_releases_come_from_elsewhere(si
 
 
 def test_what_is_wrong_with_roles_own_variables_is_told_with_what_is_wrong_with_the_host(site, tmp_path):
-    """One sentence of each role, before anything is changed; none of them needs its part of the site to be there."""
+    """Of each role, before anything is changed; none needs its part of the site to be there, nor an answer of its Tang servers."""
+    site.groups["tang_servers"] = {"hosts": {"tang1": None}}
     site.variables |= {
-        "nvidia_stack_power_limit": "800%", "acceptance_dcgm_level": 7, "exporters_gpu": "maybe", "idc_llm_log_host": {"host": ""},
-        "monitoring_retention_size": "much", "gateway_virtual_address": "10.0.0.10", "gateway_login": {"radius": {}}}
+        "nvidia_stack_power_limit": "800%", "acceptance_dcgm_level": 7, "exporters_tls": True, "idc_llm_log_host": {"host": ""},
+        "monitoring_retention_size": "much", "gateway_virtual_address": "10.0.0.10", "gateway_login": {"radius": {}},
+        "luks_storage_volumes": [{"name": "models", "devices": ["/dev/sdb"], "mount": "/srv"}],
+        "model_store_tls_key": "/etc/ssl/store.key", "model_store_allowed_networks": ["10.1.0.1/16"],
+        "vllm_firewall_allowed_networks": ["10.2.0.1/16"], "exporters_firewall_allowed_networks": ["10.3.0.1/16"]}
     site.variables["idc_llm_sources"] = {"archive": "/srv/vllm.tar.gz", "archive_sha256": "short"}
     site.variables["idc_llm_deployments"][0]["sources"] = [f"file://{tmp_path}/nowhere"]
-    refused(site, "nvidia_stack_power_limit is '800%'", "acceptance_dcgm_level is 7", "exporters_gpu", "log_host", "archive_sha256",
-            "monitoring_retention_size", "IDC-GW-008", "gateway_login.radius", "IDC-HOST-006")
+    output = refused(
+        site, "nvidia_stack_power_limit is '800%'", "acceptance_dcgm_level is 7", "exporters_password", "log_host",
+        "archive_sha256", "monitoring_retention_size", "IDC-GW-008", "gateway_login.radius", "IDC-HOST-006",
+        "luks_storage_volumes[0].devices", "luks_storage_recovery_passphrase",
+        "IDC-FETCH-030", "10.1.0.1/16", "10.2.0.1/16", "10.3.0.1/16")
+    assert "luks_storage_tang" not in output
+
+
+def test_and_all_that_is_not_of_its_type_or_of_no_known_fact(site):
+    """Of roles whose turn would come after an hour, too. What is made of the host's facts is read when these are there."""
+    network = "{{ ansible_facts['%s']['ipv4']['address'] }}/24"
+    site.variables |= {
+        "nvidia_stack_power_limit": network % "eth99", "gateway_virtual_address": network % "lo", "vllm_drain_timeout_s": "soon",
+        "luks_storage_volumes": [{"name": "models"}], "model_store_jobs": [4], "exporters_gpu": "maybe"}
+    site.variables["idc_llm_secrets"]["alerts"] = KEY
+    output = refused(
+        site, "IDC-INV-022", "no attribute 'eth99'", "vllm_drain_timeout_s", "devices, mount found in luks_storage_volumes",
+        "model_store_jobs", "exporters_gpu", "monitoring_alert_secrets", "roles/vllm/README.md")
+    assert KEY not in output and "IDC-GW" not in output
+
+
+def test_a_host_whose_address_is_made_of_facts_that_nobody_has_is_left_out_and_the_others_are_planned(site):
+    site.groups["gpu_nodes"] = {"hosts": {"localhost": None, "away": None}}
+    site.variables["idc_llm_address"] = "{{ ansible_facts['lo']['ipv4']['address'] }}"
+    rc, output = site.run("plan", "--limit", "localhost")
+    assert rc == 0 and "r1-blue-0" in output and "away" in output, output[-3000:]

@@ -54,6 +54,12 @@ def test_there_are_roles() -> None:
     assert tree.ROLES
 
 
+def test_preflight_asks_each_role_that_can_say_what_is_wrong_with_its_variables() -> None:
+    asked = tree.load(tree.ROOT / "roles/preflight/vars/main.yml")["__preflight_roles"]
+    can = {role for role in tree.ROLES if (tree.ROOT / "roles" / role / "tasks/given.yml").exists()} - {"preflight"}
+    assert {role for roles in asked.values() for role in roles} == can
+
+
 @pytest.mark.parametrize("role", tree.ROLES)
 def test_defaults_equal_the_argument_specs(role: str) -> None:
     options = specs(role)["main"].get("options") or {}

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 
+import jinja2
 from ansible_collections.idc.llm.plugins.filter import fleet
 from ansible_collections.idc.llm.plugins.module_utils._fleet import for_planning
 
@@ -28,6 +29,13 @@ def test_fleet_facts_says_who_was_seen_in_this_run():
         "g1": {"groups": ["gateways", "monitors"], "address": "10.9.9.9", "gpu": None, "fresh": True, "rack": "",
                "gpu_exporter": "none", "probed": False},
     }
+
+
+def test_an_address_made_of_facts_that_are_not_there_is_none():
+    """As Ansible hands on the variable of a host that is away, or outside --limit."""
+    away = {"idc_llm_address": jinja2.StrictUndefined(name="eth1")}
+    found = fleet.fleet_facts({"n1": away, "n2": {}, "g1": {}}, GROUPS)
+    assert found["n1"]["address"] is None and not found["n1"]["fresh"]
 
 
 def test_inventory_errors_sees_the_variables_of_every_host():

@@ -169,8 +169,8 @@ def test_files_where_the_volume_is_to_be_mounted_are_seen(site):
 
 def test_tang_servers_are_known_by_address_and_thumbprint():
     hostvars = {"t1": {"idc_llm_address": "10.0.0.5"}, "t2": {"ansible_host": "fd00::1"}, "t3": {}}
-    answers = [{"item": "t1", "stdout": "thumb\nother"}, {"item": "t2", "stdout": ""}, {"item": "t3"}]
-    assert luks.luks_tang_servers(answers, hostvars, 7500) == [
+    answers = [{"item": "t1", "stdout": "thumb\nother"}, {"item": "t2", "stdout": ""}]
+    assert luks.luks_tang_servers(list(hostvars), hostvars, 7500, answers) == [
         {"url": "http://10.0.0.5:7500", "thumbprint": "thumb"}, {"url": "http://[fd00::1]:7500", "thumbprint": ""},
         {"url": "http://t3:7500", "thumbprint": ""}]
 
