@@ -41,6 +41,7 @@ def fill(file):
 @pytest.fixture(params=[True, False], ids=["required", "not required"])
 def house(tmp_path, request):
     with small_disk(tmp_path / "log", "2m"), serve() as tiny:
+        (tmp_path / "log/error.log").symlink_to(tmp_path / "error.log")  # which a full disk would take no line of
         made = Gateway(tmp_path, {"tiny": [tiny.server_port]}, {"one": {"keys": [KEY]}}, ENGINE_KEY,
                        gateway_audit_required=request.param)
         made.engine, made.required = tiny, request.param

@@ -157,3 +157,4 @@ class Gateway:
 
     def close(self):
         self.nginx("-s", "stop")
+        assert "writing a global Lua variable" not in self.errors(), "requests share what should be a function's own"

@@ -43,9 +43,9 @@ function M.watch(file)
     end
     local stream, wrong = io.open(file, "wb")
     if stream then
-      _, wrong = stream:write(ROOM)
+      local _, at_write = stream:write(ROOM)
       local _, at_end = stream:close()
-      wrong = wrong or at_end
+      wrong = at_write or at_end
       stream = io.open(file, "wb") -- the room is the log's
       if stream then
         stream:close()

@@ -65,11 +65,11 @@ local function keep()
   local beside = path .. "." .. ngx.worker.pid()
   local stream, wrong = io.open(beside, "wb")
   if stream then
-    _, wrong = stream:write(cjson.encode(rows))
+    local _, at_write = stream:write(cjson.encode(rows))
     local _, at_end = stream:close()
-    wrong = wrong or at_end -- a disk that is full: what was kept before stays
+    wrong = at_write or at_end -- a disk that is full: what was kept before stays
     if not wrong then
-      _, wrong = os.rename(beside, path)
+      wrong = select(2, os.rename(beside, path))
     end
   end
   if wrong then
