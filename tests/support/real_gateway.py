@@ -153,7 +153,7 @@ class Gateway:
         return found[0]
 
     def errors(self):
-        return (self.folder / "log/error.log").read_text()
+        return (self.folder / "log/error.log").read_text(errors="replace")
 
     def close(self):
         self.nginx("-s", "stop")
