@@ -47,7 +47,8 @@ def python_error(seen: str, host: str, core: str, lang: str = "en") -> str:
 
 def form_errors(results: Sequence[Mapping[str, Any]], host: str, lang: str = "en") -> dict[str, list[str]]:
     """Role → sentences about its variables that are not of their type; results: of validate_argument_spec, in a loop over roles."""
-    return {row["item"]: [error.render(lang) for error in _inventory.form_errors(host, row)] for row in results}
+    found = {row["item"]: _inventory.form_errors(host, row) for row in results}
+    return {role: [error.render(lang) for error in errors] for role, errors in found.items() if errors}
 
 
 def network_errors(networks: Sequence[Any], variable: str, host: str, lang: str = "en") -> list[str]:
